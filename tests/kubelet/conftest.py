@@ -1,0 +1,73 @@
+"""A kubelet API on loopback with real TLS, one Pod, and programs in place of containers."""
+
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.kubelet.pki import Authority
+from tests.kubelet.programs import Programs
+from tests.kubelet.world import Keys, Kubelet, facts, pod
+from vknix.core.facts import ContainerFacts, State
+from vknix.kubelet.auth import Attributes, Guard, User
+from vknix.kubelet.server import KubeletServer, Settings, tls_context
+from vknix.kubelet.target import Target
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    folder: Path = tmp_path_factory.mktemp("pki")
+    authority = Authority(folder, "lab-ca")
+    return Keys(authority, authority.sign("node"), authority.sign("apiserver", ("system:masters",)))
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """asyncio and aiohttp tell only the log of an exception in a callback or a handler."""
+    yield
+    loud = [record.getMessage() for record in caplog.get_records("call") if record.name.startswith(("asyncio", "aiohttp"))]
+    assert loud == []
+
+
+@pytest.fixture
+async def kubelet(keys: Keys) -> AsyncIterator[Kubelet]:
+    provider = Programs()
+    forbidden: set[str] = set()
+    targets = {
+        ("ns", "p"): Target(
+            pod("c", "stopped"),
+            facts(ContainerFacts("c", State.RUNNING, 0), ContainerFacts("stopped", State.STOPPED, 0)),
+        )
+    }
+
+    async def review_token(token: str) -> User | None:
+        return User("metrics-server") if token == "good" else None
+
+    async def authorize(user: User, asked: Attributes) -> bool:
+        return asked.subresource not in forbidden
+
+    kubelet: Kubelet
+
+    server = KubeletServer(
+        Settings("127.0.0.1", 0, tls_context(keys.server.certificate, keys.server.key, keys.authority.certificate)),
+        guard=Guard(review_token, authorize),
+        lookup=lambda namespace, name: targets.get((namespace, name)),
+        backend=provider,
+        pods=lambda: b'{"kind":"PodList","items":[]}',
+        stalled=lambda: kubelet.stalled,
+    )
+    anonymous = ssl.create_default_context(cafile=str(keys.authority.certificate))
+    client = ssl.create_default_context(cafile=str(keys.authority.certificate))
+    client.load_cert_chain(keys.api_server.certificate, keys.api_server.key)
+    async with server.listening() as port:
+        kubelet = Kubelet(port, server, provider, client, anonymous, forbidden, targets)
+        yield kubelet
+
+
+@pytest.fixture
+async def http(kubelet: Kubelet) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(ssl=kubelet.client, force_close=True)
+    async with aiohttp.ClientSession(kubelet.url(""), connector=connector) as session:
+        yield session

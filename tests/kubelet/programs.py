@@ -1,0 +1,124 @@
+"""An in-memory backend whose containers know a few programs, named by argv[0]."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from vknix.core.facts import HostName, Uid
+from vknix.errors import NotFound, Refused, Unreachable
+from vknix.provider import ExecRequest, LogOptions, Streams
+
+Program = Callable[[tuple[str, ...], Streams], Awaitable[int]]
+
+
+async def cat(_argv: tuple[str, ...], streams: Streams) -> int:
+    while data := await streams.read_stdin():
+        await streams.write_stdout(data)
+    return 0
+
+
+async def count(_argv: tuple[str, ...], streams: Streams) -> int:
+    total = 0
+    while data := await streams.read_stdin():
+        total += len(data)
+    await streams.write_stdout(b"%d\n" % total)
+    return 0
+
+
+async def echo(argv: tuple[str, ...], streams: Streams) -> int:
+    await streams.write_stdout(" ".join(argv[1:]).encode() + b"\n")
+    return 0
+
+
+async def both(_argv: tuple[str, ...], streams: Streams) -> int:
+    await streams.write_stdout(b"to stdout")
+    await streams.write_stderr(b"to stderr")
+    return 0
+
+
+async def leave(argv: tuple[str, ...], _streams: Streams) -> int:
+    return int(argv[1])
+
+
+async def pour(argv: tuple[str, ...], streams: Streams) -> int:
+    piece = bytes(32 * 1024)
+    for _ in range(int(argv[1]) // len(piece)):
+        await streams.write_stdout(piece)
+    return 0
+
+
+async def sleep(_argv: tuple[str, ...], _streams: Streams) -> int:
+    await asyncio.Event().wait()
+    return 0
+
+
+async def size(_argv: tuple[str, ...], streams: Streams) -> int:
+    found = await streams.next_size()
+    assert found is not None
+    await streams.write_stdout(f"{found.width}x{found.height}".encode())
+    return 0
+
+
+async def vanish(_argv: tuple[str, ...], _streams: Streams) -> int:
+    raise Unreachable("host red does not answer")
+
+
+async def absent(_argv: tuple[str, ...], _streams: Streams) -> int:
+    raise NotFound("the container has just ended")
+
+
+async def bug(_argv: tuple[str, ...], _streams: Streams) -> int:
+    raise RuntimeError("secret detail")
+
+
+PROGRAMS: Mapping[str, Program] = {
+    "absent": absent,
+    "both": both,
+    "bug": bug,
+    "cat": cat,
+    "count": count,
+    "echo": echo,
+    "exit": leave,
+    "pour": pour,
+    "size": size,
+    "sleep": sleep,
+    "vanish": vanish,
+}
+
+
+@dataclass(slots=True)
+class Programs:
+    """`lines` is each container's log, or what its reading raises."""
+
+    lines: tuple[bytes | Exception, ...] = ()
+    asked: list[ExecRequest | LogOptions] = field(default_factory=list)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    running: int = 0
+
+    async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int:
+        self.asked.append(request)
+        program = PROGRAMS.get(request.argv[0])
+        if program is None:
+            raise Refused("", f'"{request.argv[0]}": executable file not found in $PATH')
+        self.running += 1
+        self.started.set()
+        try:
+            return await program(request.argv, streams)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        finally:
+            self.running -= 1
+
+    async def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncIterator[bytes]:
+        self.asked.append(options)
+        for line in self.lines:
+            if isinstance(line, Exception):
+                raise line
+            yield line
+        if options.follow:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled.set()

@@ -1,0 +1,136 @@
+"""The static host tool, compiled once, and a place where its verbs run as on a host: own files, own cgroup."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+ROOT = Path(__file__).parents[2]
+JOURNALCTL = """#!/bin/sh
+[ "$1" = --sync ] && exit
+case "$*" in *_SYSTEMD_INVOCATION_ID=id-1*) cat {said};; esac
+"""
+
+
+@pytest.fixture(scope="session")
+def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: cgroups, namespaces, owners")
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "scripts/hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    out = tmp_path_factory.mktemp("tool") / "vktool"
+    hook.compile_tool(ROOT, out)
+    return out
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A cgroup as systemd delegates one to a unit. All that is left in it is killed."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    found = next((Path(mount[1]) for mount in mounts if mount[2] == "cgroup2"), None)
+    if found is None or not os.access(found, os.W_OK):
+        pytest.skip("needs a writable cgroup2")
+    made = found / f"vktest-{os.getpid()}"
+    made.mkdir()
+    yield made
+    (made / "cgroup.kill").write_text("1")
+    for directory in sorted(made.rglob("*"), reverse=True):
+        if directory.is_dir():
+            remove_cgroup(directory)
+    remove_cgroup(made)
+
+
+def remove_cgroup(directory: Path) -> None:
+    """What was killed in it needs a moment until it is gone."""
+    events = directory / "cgroup.events"
+    while "populated 1" in events.read_text():
+        os.sched_yield()
+    directory.rmdir()
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One container's files and unit: what vknix writes on a host."""
+
+    tool: Path
+    at: Path
+    cgroup: Path
+
+    @property
+    def facts(self) -> Path:
+        return self.at / "facts"
+
+    def log(self, attempt: int = 0) -> Path:
+        return self.at / f"logs/{attempt}.log"
+
+    def start(self, *argv: str, invocation: str = "id-1") -> subprocess.Popen[bytes]:
+        files = [str(self.at / name) for name in ("logs", "facts", "root", "skeleton", "termination-log", "run")]
+        enter = ["sh", "-c", 'echo $$ > "$0"/cgroup.procs; exec "$@"', str(self.cgroup)]
+        return subprocess.Popen(
+            [*enter, str(self.tool), "run", *files, "--", *argv],
+            env={**os.environ, "INVOCATION_ID": invocation},
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, *argv: str, invocation: str = "id-1") -> tuple[int, str]:
+        """Runs one attempt to its end: exit code (negative after a signal), and what goes to the journal."""
+        with self.start(*argv, invocation=invocation) as process:
+            said = process.communicate(timeout=60)[1]
+            return process.returncode, said.decode()
+
+    def sh(self, script: str) -> int:
+        return self.run("sh", "-c", script)[0]
+
+    def fact(
+        self, result: str = "success", code: str = "exited", status: str = "0", *, invocation: str = "id-1", policy: str = "file"
+    ) -> dict[str, Any]:
+        """Runs `fact` as ExecStopPost: the last line that there is then."""
+        files = [str(self.at / name) for name in ("logs", "facts", "termination-log", "run")]
+        env = {"INVOCATION_ID": invocation, "SERVICE_RESULT": result, "EXIT_CODE": code, "EXIT_STATUS": status}
+        path = f"{self.at}/bin:{os.environ['PATH']}"
+        subprocess.run([self.tool, "fact", *files, "vktest", policy], env={**env, "PATH": path}, check=True, timeout=30)
+        return msgspec.json.decode(self.facts.read_bytes().splitlines()[-1], type=dict[str, Any])
+
+    def logs_command(self, *, tail: int = -1, since: int = 0, limit: int = -1, how: str = "all", form: str = "plain") -> list[str]:
+        numbers = [str(n) for n in (0, tail, since, limit)]
+        return [str(self.tool), "logs", str(self.at / "logs"), *numbers, how, form]
+
+    def logs(self, *, tail: int = -1, since: int = 0, limit: int = -1, form: str = "plain") -> bytes:
+        command = self.logs_command(tail=tail, since=since, limit=limit, form=form)
+        return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+
+    def write_log(self, records: Sequence[tuple[int, str, bytes]]) -> None:
+        """A log as `run` writes it: (second of the hour, stream and flag, text)."""
+        lines = [b"2026-01-02T15:00:%02d.000000000Z %s %s\n" % (s, how.encode(), text) for s, how, text in records]
+        self.log().write_bytes(b"".join(lines))
+
+    def journal(self, text: str) -> None:
+        """What journalctl will say of this invocation."""
+        said = self.at / "journal"
+        said.write_text(text)
+        program = self.at / "bin/journalctl"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(JOURNALCTL.format(said=said))
+        program.chmod(0o755)
+
+
+@pytest.fixture
+def unit(tool: Path, cgroup: Path, tmp_path: Path) -> Unit:
+    at = tmp_path / "unit"
+    for name in ("logs", "skeleton"):
+        (at / name).mkdir(parents=True)
+    made = Unit(tool, at, cgroup)
+    made.journal("")
+    return made

@@ -1,0 +1,3 @@
+from vknix.cli import main
+
+raise SystemExit(main())

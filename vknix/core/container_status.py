@@ -1,0 +1,185 @@
+"""The status of one container: states, last state, restart count, in the kubelet's words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from vknix.core import image, restart
+from vknix.core.decide import Row, never_ran, row
+from vknix.core.facts import ContainerFacts, Exit, ImageState, PodFacts, Reason, State
+from vknix.core.pod import Container, Pod
+from vknix.errors import Refused
+
+RUNTIME = "systemd-nspawn"
+_LOST_MESSAGE = "The container could not be located when the pod was listed"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a status is made from, beside the Pod. `lost` is a sentence: why its host can't be asked; None: it can.
+
+    `refused`: the whole Pod can't be had, for good. `held`: containers that wait for something to be put right.
+    """
+
+    facts: PodFacts | None
+    now: float
+    lost: str | None = None
+    refused: Refused | None = None
+    held: Mapping[str, Refused] = field(default_factory=dict)
+    host_ips: tuple[str, ...] = ()
+    pod_ips: tuple[str, ...] = ()
+    placed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    pod: Pod
+    path: str
+    container: Container
+    view: View
+
+    @property
+    def seen(self) -> ContainerFacts | None:
+        return self.view.facts.containers.get(self.container.name) if self.view.facts is not None else None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        return self.pod.told(self.container.name)
+
+    def may_restart(self, code: int) -> bool:
+        return row(self.pod) is Row.WANTED and restart.may_restart(self.pod.spec.restart_policy, code)
+
+
+def container_status(of: ContainerView) -> dict[str, Any]:
+    seen = of.seen
+    states = _known(of, seen) if seen is not None else _unknown(of)
+    running = "running" in states["state"]
+    container = of.container
+    return {
+        "name": container.name,
+        "image": container.image,
+        "imageID": _image_id(of) if seen is not None else of.told.get("imageID", ""),
+        "containerID": "",
+        "restartCount": 0,
+        "lastState": {},
+        **states,
+        "ready": running,
+        "started": running,
+        **_resources(container),
+        **_mounts(container),
+    }
+
+
+def mark_lost(told: dict[str, Any]) -> dict[str, Any]:
+    return {**told, "ready": False}
+
+
+def _image_id(of: ContainerView) -> str:
+    return f"nix:0{image.parse(of.container.image, of.path).path}"
+
+
+def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
+    ended = seen.last_exit
+    states: dict[str, Any] = {"restartCount": seen.attempt, "containerID": _id(seen.id or (ended.id if ended else ""))}
+    if seen.state in (State.RUNNING, State.STOPPING):
+        state = {"running": {"startedAt": stamp(seen.started or 0)}}
+        return {**states, "state": state, "lastState": _terminated(ended) if ended else {}}
+    if ended is None:
+        return {**states, "state": {"waiting": _waiting(of)}}
+    if seen.state is State.STOPPED and of.may_restart(ended.code) and restart.delay_s(seen.streak) > 0:
+        return {**states, "state": {"waiting": _crash_loop(of, seen)}, "lastState": _terminated(ended)}
+    before = seen.exits[-2] if len(seen.exits) > 1 else None
+    return {**states, "state": _terminated(ended), "lastState": _terminated(before) if before else {}}
+
+
+def _unknown(of: ContainerView) -> dict[str, Any]:
+    """Its host has nothing of it: it never ran, or what ran is lost."""
+    if never_ran(of.pod, of.container.name):
+        return {"state": {"waiting": _waiting(of)}}
+    told = of.told
+    if told.get("state", {}).get("terminated"):
+        return {key: told[key] for key in ("state", "lastState", "restartCount", "containerID") if key in told}
+    end = {
+        "terminated": {
+            "exitCode": 137,
+            "reason": Reason.UNKNOWN.value,
+            "message": _LOST_MESSAGE,
+            "startedAt": None,
+            "finishedAt": None,
+        }
+    }
+    if told.get("lastState", {}).get("terminated", {}).get("reason") == Reason.UNKNOWN.value and "waiting" in told.get("state", {}):
+        return {"state": {"waiting": _waiting(of)}, "lastState": told["lastState"], "restartCount": told.get("restartCount", 0)}
+    if of.may_restart(137):
+        return {"state": {"waiting": _waiting(of)}, "lastState": end, "restartCount": told.get("restartCount", 0) + 1}
+    return {"state": end, "restartCount": told.get("restartCount", 0), "containerID": told.get("containerID", "")}
+
+
+def _waiting(of: ContainerView) -> dict[str, Any]:
+    held = of.view.held.get(of.container.name)
+    if held is not None:
+        return {"reason": held.reason, "message": str(held)}
+    facts = of.view.facts
+    fetched = facts.images.get(image.parse(of.container.image, of.path).path) if facts is not None else None
+    if fetched is None or fetched.state is not ImageState.FAILED:
+        return {"reason": "ContainerCreating"}
+    first = of.told.get("state", {}).get("waiting", {}).get("reason") not in ("ErrImagePull", "ImagePullBackOff")
+    if first:
+        return {"reason": "ErrImagePull", "message": fetched.message}
+    return {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{of.container.image}": {fetched.message}'}
+
+
+def _crash_loop(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
+    pod = of.pod
+    wait = restart.delay_s(seen.streak)
+    what = f"container={of.container.name} pod={pod.name}_{pod.namespace}({pod.uid})"
+    return {"reason": "CrashLoopBackOff", "message": f"back-off {_go_duration(wait)} restarting failed {what}"}
+
+
+def _go_duration(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _terminated(ended: Exit) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "exitCode": ended.code,
+        "reason": ended.reason.value,
+        "startedAt": stamp(ended.started) if ended.started is not None else None,
+        "finishedAt": stamp(ended.finished),
+        "containerID": _id(ended.id),
+    }
+    if ended.signal:
+        state["signal"] = ended.signal
+    if ended.message:
+        state["message"] = ended.message
+    return {"terminated": state}
+
+
+def _id(invocation: str) -> str:
+    return f"{RUNTIME}://{invocation}" if invocation else ""
+
+
+def stamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _resources(container: Container) -> dict[str, Any]:
+    asked = container.resources
+    if asked is None or not (asked.limits or asked.requests):
+        return {}
+    said = {kind: amounts for kind, amounts in (("limits", asked.limits), ("requests", asked.requests)) if amounts}
+    return {"resources": said, **({"allocatedResources": asked.requests} if asked.requests else {})}
+
+
+def _mounts(container: Container) -> dict[str, Any]:
+    mounts = [
+        {
+            "name": mount.name,
+            "mountPath": mount.mount_path,
+            **({"readOnly": True, "recursiveReadOnly": "Disabled"} if mount.read_only else {}),
+        }
+        for mount in container.volume_mounts or ()
+    ]
+    return {"volumeMounts": mounts} if mounts else {}

@@ -1,0 +1,218 @@
+"""Which fields of a Pod's spec are honoured, left to others, or refused. A field that is not in the table is refused.
+
+The walk goes down a Pod's JSON until the table has a verdict for the path; list items read `[]`. A verdict covers all below it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from vknix.core import image, quantity
+from vknix.errors import Refused
+
+
+class Verdict(Enum):
+    HONOURED = "honoured"
+    ELSEWHERE = "done by the API server, the scheduler or a controller"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`harmless` are values of a refused field that ask for nothing."""
+
+    verdict: Verdict
+    why: str = ""
+    remedy: str = ""
+    harmless: tuple[Any, ...] = ()
+
+
+_YES = Rule(Verdict.HONOURED)
+_ELSEWHERE = Rule(Verdict.ELSEWHERE)
+_OTHER_NODE = "run this Pod on an ordinary node"
+
+
+def _no(why: str, remedy: str = _OTHER_NODE, *harmless: Any) -> Rule:
+    return Rule(Verdict.REFUSED, why, remedy, harmless)
+
+
+_CONTAINER: Mapping[str, Rule] = {
+    "name": _YES,
+    "image": _YES,
+    "imagePullPolicy": Rule(Verdict.HONOURED, "a store path never changes: Always means IfNotPresent"),
+    "command": _YES,
+    "args": _YES,
+    "workingDir": _YES,
+    "env[].name": _YES,
+    "env[].value": _YES,
+    "env[].valueFrom.configMapKeyRef": _YES,
+    "env[].valueFrom.secretKeyRef": _YES,
+    "env[].valueFrom.fieldRef": _YES,
+    "env[].valueFrom.resourceFieldRef": _YES,
+    "env[].valueFrom.fileKeyRef": _no("env from a file is not supported yet", "read the file in the program"),
+    "envFrom": _YES,
+    "ports[].name": _YES,
+    "ports[].containerPort": _YES,
+    "ports[].protocol": _YES,
+    "ports[].hostPort": _no("host ports are not supported yet", "use the Pod IP", 0),
+    "ports[].hostIP": _no("host ports are not supported yet", "use the Pod IP", ""),
+    "resources.limits": _YES,
+    "resources.requests": _YES,
+    "resources.claims": _no("devices by claim are not supported"),
+    "resizePolicy": _no("in-place resize is not supported yet", "leave resizePolicy out"),
+    "restartPolicy": _no("a restart policy of one container is not supported yet", "use the Pod's restartPolicy"),
+    "restartPolicyRules": _no("restart rules are not supported yet", "use the Pod's restartPolicy"),
+    "volumeMounts[].name": _YES,
+    "volumeMounts[].mountPath": _YES,
+    "volumeMounts[].readOnly": _YES,
+    "volumeMounts[].recursiveReadOnly": _no("not supported yet", "use readOnly", "Disabled"),
+    "volumeMounts[].mountPropagation": _no("mount propagation is not supported yet", "leave it out", "None"),
+    "volumeMounts[].subPath": _no("subPath is not supported yet", "mount the whole volume", ""),
+    "volumeMounts[].subPathExpr": _no("subPathExpr is not supported yet", "mount the whole volume", ""),
+    "volumeDevices": _no("block devices are not supported"),
+    "livenessProbe": _no("probes are not supported yet", "remove the probe"),
+    "readinessProbe": _no("probes are not supported yet", "remove the probe"),
+    "startupProbe": _no("probes are not supported yet", "remove the probe"),
+    "lifecycle": _no("lifecycle hooks are not supported yet", "do it in the program"),
+    "terminationMessagePath": _YES,
+    "terminationMessagePolicy": _YES,
+    "stdin": _no("an open standard input is not supported yet", "use kubectl exec -i", False),
+    "stdinOnce": _no("an open standard input is not supported yet", "use kubectl exec -i", False),
+    "tty": _no("a terminal for the main process is not supported yet", "use kubectl exec -it", False),
+    "securityContext.runAsUser": _YES,
+    "securityContext.runAsGroup": _YES,
+    "securityContext.runAsNonRoot": _YES,
+    "securityContext.capabilities": _YES,
+    "securityContext.allowPrivilegeEscalation": _YES,
+    "securityContext.readOnlyRootFilesystem": _YES,
+    "securityContext.privileged": _no("privileged containers are not supported yet", "add the capabilities it needs", False),
+    "securityContext.procMount": _no("not supported yet", "leave it out", "Default"),
+    "securityContext.seccompProfile.type": _YES,
+    "securityContext.seccompProfile.localhostProfile": _no("own seccomp profiles are not supported", "use RuntimeDefault"),
+    "securityContext.seLinuxOptions": _no("NixOS has no SELinux", "leave it out"),
+    "securityContext.appArmorProfile": _no("AppArmor is not supported", "leave it out"),
+    "securityContext.windowsOptions": _no("this is a Linux node"),
+}
+
+_POD: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        (
+            "nodeName",
+            "nodeSelector",
+            "affinity",
+            "tolerations",
+            "topologySpreadConstraints",
+            "schedulerName",
+            "schedulingGates",
+            "priority",
+            "priorityClassName",
+            "preemptionPolicy",
+            "automountServiceAccountToken",
+            "overhead",
+        ),
+        _ELSEWHERE,
+    ),
+    "imagePullSecrets": Rule(Verdict.ELSEWHERE, "closures come from the host's own substituters: no registry, no secret"),
+    "serviceAccountName": _YES,
+    "serviceAccount": _YES,
+    "restartPolicy": _YES,
+    "terminationGracePeriodSeconds": _YES,
+    "dnsPolicy": _YES,
+    "dnsConfig": _YES,
+    "hostAliases": _YES,
+    "hostname": _YES,
+    "subdomain": _YES,
+    "enableServiceLinks": _YES,
+    "readinessGates": _YES,
+    "os.name": _YES,
+    "securityContext.runAsUser": _YES,
+    "securityContext.runAsGroup": _YES,
+    "securityContext.runAsNonRoot": _YES,
+    "securityContext.supplementalGroups": _YES,
+    "securityContext.supplementalGroupsPolicy": _no(
+        "a closure has no /etc/group: there is nothing to leave out", "use Merge", "Merge"
+    ),
+    "securityContext.seccompProfile.type": _YES,
+    "securityContext.seccompProfile.localhostProfile": _no("own seccomp profiles are not supported", "use RuntimeDefault"),
+    "securityContext.fsGroup": _no("fsGroup is not supported yet", "run as the user that owns the files"),
+    "securityContext.fsGroupChangePolicy": _no("fsGroup is not supported yet", "leave it out"),
+    "securityContext.sysctls": _no("sysctls are not supported yet", "leave them out"),
+    "securityContext.seLinuxOptions": _no("NixOS has no SELinux", "leave it out"),
+    "securityContext.seLinuxChangePolicy": _no("NixOS has no SELinux", "leave it out"),
+    "securityContext.appArmorProfile": _no("AppArmor is not supported", "leave it out"),
+    "securityContext.windowsOptions": _no("this is a Linux node"),
+    "initContainers": _no("init containers are not supported yet", "do it in the program"),
+    "ephemeralContainers": _no("ephemeral containers are not supported yet", "use kubectl exec"),
+    "activeDeadlineSeconds": _no("a deadline is not supported yet", "end the program in time"),
+    "hostNetwork": _no("the host's network is not supported yet", "use the Pod IP", False),
+    "hostPID": _no("the host's processes are not shown to Pods yet", "leave it out", False),
+    "hostIPC": _no("the host's IPC is not shared with Pods yet", "leave it out", False),
+    "hostUsers": _no("user namespaces are not supported yet", "leave it out", True),
+    "shareProcessNamespace": _no("a shared process namespace is not supported yet", "leave it out", False),
+    "setHostnameAsFQDN": _no("not supported yet", "set hostname", False),
+    "hostnameOverride": _no("not supported yet", "set hostname"),
+    "runtimeClassName": _no("runtime classes are not supported yet", "leave it out", ""),
+    "resourceClaims": _no("devices by claim are not supported"),
+    "resources": _no("resources of the whole Pod are not supported yet", "set them on its containers"),
+    "volumes[].name": _YES,
+    "volumes[].emptyDir.medium": _no("only the default medium is supported yet", "leave medium out", ""),
+    "volumes[].emptyDir.sizeLimit": _no("a size limit of a volume is not supported yet", "leave sizeLimit out"),
+    "volumes[].emptyDir": _YES,
+    "volumes[].configMap": _YES,
+    "volumes[].secret": _YES,
+    "volumes[].downwardAPI": _YES,
+    "volumes[].projected.defaultMode": _YES,
+    "volumes[].projected.sources[].configMap": _YES,
+    "volumes[].projected.sources[].secret": _YES,
+    "volumes[].projected.sources[].downwardAPI": _YES,
+    "volumes[].projected.sources[].serviceAccountToken": _YES,
+    **{f"containers[].{path}": rule for path, rule in _CONTAINER.items()},
+}
+
+FIELDS: Mapping[str, Rule] = {f"spec.{path}": rule for path, rule in _POD.items()}
+_INNER = frozenset(path[:end] for path in FIELDS for end in range(len(path)) if path[end] in ".[" and path[:end] != "spec")
+
+
+def judge(value: Any, pattern: str = "spec", path: str = "spec") -> Iterator[Refused]:
+    """What a Pod's spec (as JSON) asks for and does not get, each with its path."""
+    rule = FIELDS.get(pattern)
+    if rule is not None and not (pattern in _INNER and value):
+        if rule.verdict is Verdict.REFUSED and not _harmless(value, rule):
+            yield Refused(path, rule.why, remedy=rule.remedy)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from judge(inner, f"{pattern}.{key}", f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from judge(inner, f"{pattern}[]", f"{path}[{index}]")
+    elif value is not None:
+        yield Refused(path, "this version of vknix does not know the field", remedy="leave it out, or " + _OTHER_NODE)
+
+
+def _harmless(value: Any, rule: Rule) -> bool:
+    return value is None or value in ([], {}) or any(value == allowed and type(value) is type(allowed) for allowed in rule.harmless)
+
+
+def check(spec: dict[str, Any]) -> None:
+    """Raises Refused for the first thing that can't be had: a field, an unreadable image or a bad quantity."""
+    for refusal in judge(spec):
+        raise refusal
+    for index, container in enumerate(spec.get("containers") or ()):
+        path = f"spec.containers[{index}]"
+        image.parse(container.get("image") or "", f"{path}.image")
+        for kind in ("limits", "requests"):
+            for name, amount in ((container.get("resources") or {}).get(kind) or {}).items():
+                _check_amount(f"{path}.resources.{kind}.{name}", name, amount)
+
+
+_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+
+
+def _check_amount(path: str, name: str, amount: str | int) -> None:
+    if name not in _RESOURCES:
+        raise Refused(path, "this node has no such resource", remedy="ask for " + ", ".join(_RESOURCES) + " only")
+    try:
+        quantity.parse(amount)
+    except ValueError as error:
+        raise Refused(path, str(error), remedy="write a Kubernetes quantity") from error

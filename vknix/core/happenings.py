@@ -1,0 +1,71 @@
+"""What an operator sees of a Pod as Events, in the kubelet's reasons: (Pod, facts before, facts now) -> what has happened. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vknix.core import image, resources, restart
+from vknix.core import pod as pods
+from vknix.core.facts import ContainerFacts, HostFacts, ImageFacts, ImageState, PodFacts, State
+from vknix.core.pod import Container, Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """`container` is a name, or empty for the whole Pod."""
+
+    reason: str
+    message: str
+    container: str = ""
+    warning: bool = False
+
+
+def happenings(pod: Pod, before: PodFacts | None, after: PodFacts) -> Iterator[Happening]:
+    for path, container in pods.containers(pod):
+        root, name = image.parse(container.image, f"{path}.image").path, container.name
+        yield from _image(container, before.images.get(root) if before else None, after.images.get(root))
+        yield from _container(pod, container, before.containers.get(name) if before else None, after.containers.get(name))
+
+
+def _image(container: Container, before: ImageFacts | None, after: ImageFacts | None) -> Iterator[Happening]:
+    if after is None or (before is not None and before.state is after.state):
+        return
+    name = container.image
+    match after.state:
+        case ImageState.PULLING:
+            yield Happening("Pulling", f'Pulling image "{name}"', container.name)
+        case ImageState.PRESENT if after.took_s is None:
+            yield Happening("Pulled", f'Container image "{name}" already present on machine', container.name)
+        case ImageState.PRESENT:
+            yield Happening("Pulled", f'Successfully pulled image "{name}" in {after.took_s:.3g}s', container.name)
+        case ImageState.FAILED:
+            yield Happening("Failed", f'Failed to pull image "{name}": {after.message}', container.name, warning=True)
+            yield Happening("Failed", "Error: ErrImagePull", container.name, warning=True)
+
+
+def _container(pod: Pod, container: Container, before: ContainerFacts | None, after: ContainerFacts | None) -> Iterator[Happening]:
+    if after is None:
+        return
+    began = before is None or before.attempt < after.attempt
+    if after.state in (State.PREPARING, State.RUNNING) and began:
+        yield Happening("Created", f"Created container: {container.name}", container.name)
+    if after.state is State.RUNNING and (began or (before is not None and before.state is not State.RUNNING)):
+        yield Happening("Started", f"Started container {container.name}", container.name)
+    ended = after.last_exit
+    waits = after.state is State.STOPPED and ended is not None and restart.may_restart(pod.spec.restart_policy, ended.code)
+    if waits and not pod.leaving and restart.delay_s(after.streak) > 0 and (before is None or before.state is not State.STOPPED):
+        what = f"{container.name} in pod {pod.name}_{pod.namespace}({pod.uid})"
+        yield Happening("BackOff", f"Back-off restarting failed container {what}", container.name, warning=True)
+
+
+def unenforced(pod: Pod, host: HostFacts) -> tuple[str, ...]:
+    """The limits of a Pod, by field, that its host has no cgroup controller for."""
+    lacking = []
+    for path, container in pods.containers(pod):
+        limits = resources.limits(container)
+        if limits.cpu_milli is not None and "cpu" not in host.controllers:
+            lacking.append(f"{path}.resources.limits.cpu")
+        if limits.memory_bytes is not None and "memory" not in host.controllers:
+            lacking.append(f"{path}.resources.limits.memory")
+        if limits.storage_bytes is not None:
+            lacking.append(f"{path}.resources.limits.ephemeral-storage")
+    return tuple(lacking)

@@ -1,0 +1,128 @@
+"""What a Pod needs beyond itself, and what becomes of it: `needs` says what to fetch, `resolve` makes env, argv and files."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from vknix.core import dns, env, files, image
+from vknix.core import pod as pods
+from vknix.core.facts import StorePath
+from vknix.core.fetched import Fetched, ObjectKey, Surroundings, TokenKey
+from vknix.core.pod import Container, Pod
+from vknix.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerInputs:
+    """`env` has no PATH or HOSTNAME unless the Pod sets them: those are the backend's. No argv: the image's own program."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An Event that goes with a start."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All that a backend needs beside the Pod. `held` are containers that can't be configured, with what is wrong."""
+
+    containers: Mapping[str, ContainerInputs]
+    held: Mapping[str, Refused]
+    volumes: Mapping[str, tuple[files.File, ...]]
+    hostname: str
+    hosts: bytes
+    resolv_conf: bytes
+    refresh_at: float | None = None
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    objects: frozenset[ObjectKey]
+    tokens: frozenset[TokenKey]
+
+
+def needs(pod: Pod) -> Needs:
+    return Needs(frozenset(_env_objects(pod)) | frozenset(files.objects(pod)), frozenset(files.tokens(pod)))
+
+
+def _env_objects(pod: Pod) -> Iterator[ObjectKey]:
+    for _, container in pods.containers(pod):
+        for source in container.env_from or ():
+            if source.config_map_ref:
+                yield ObjectKey("ConfigMap", source.config_map_ref.name)
+            if source.secret_ref:
+                yield ObjectKey("Secret", source.secret_ref.name)
+        for var in container.env or ():
+            if var.value_from and var.value_from.config_map_key_ref:
+                yield ObjectKey("ConfigMap", var.value_from.config_map_key_ref.name)
+            if var.value_from and var.value_from.secret_key_ref:
+                yield ObjectKey("Secret", var.value_from.secret_key_ref.name)
+
+
+def closures(pod: Pod) -> tuple[StorePath, ...]:
+    """The roots that the Pod's images name, each once, in the Pod's order."""
+    paths = (image.parse(container.image, f"{path}.image").path for path, container in pods.containers(pod))
+    return tuple(dict.fromkeys(paths))
+
+
+def resolve(pod: Pod, fetched: Fetched, around: Surroundings) -> Inputs:
+    """Refused (FailedMount) where a volume lacks what it must have; a container that lacks something is only held."""
+    made: dict[str, ContainerInputs] = {}
+    held: dict[str, Refused] = {}
+    for path, container in pods.containers(pod):
+        try:
+            made[container.name] = _container(pod, path, container, fetched, around)
+        except Refused as refusal:
+            held[container.name] = refusal
+    resolv_conf, missing_dns = dns.resolv_conf(pod, around.cluster_dns, around.cluster_domain, around.host_resolv_conf)
+    notes = (
+        (Note("MissingClusterDNS", "no cluster DNS is known: dnsPolicy ClusterFirst falls back to Default; set cluster.dns"),)
+        if missing_dns
+        else ()
+    )
+    return Inputs(
+        containers=made,
+        held=held,
+        volumes=files.volumes(pod, fetched, around),
+        hostname=dns.hostname(pod),
+        hosts=dns.hosts(pod, around.pod_ips, around.cluster_domain),
+        resolv_conf=resolv_conf,
+        refresh_at=files.refresh_at(pod, fetched),
+        notes=notes,
+    )
+
+
+def _container(pod: Pod, path: str, container: Container, fetched: Fetched, around: Surroundings) -> ContainerInputs:
+    _check_user(pod, path, container)
+    made = env.environment(pod, path, container, fetched, around)
+    argv = tuple(env.expand(word, made) for word in (*(container.command or ()), *(container.args or ())))
+    program = image.parse(container.image, f"{path}.image").program
+    if program and not container.command:
+        argv = (program, *argv)
+    if not argv or not (container.command or program):
+        raise Refused(
+            f"{path}.command",
+            "a store path has no program of its own",
+            remedy="write command, or an image that goes on to a program (/nix/store/HASH-NAME/bin/PROGRAM)",
+            reason="CreateContainerConfigError",
+        )
+    return ContainerInputs(argv, tuple(made.items()))
+
+
+def _check_user(pod: Pod, path: str, container: Container) -> None:
+    own, whole = container.security_context, pod.spec.security_context
+    must = own.run_as_non_root if own and own.run_as_non_root is not None else whole.run_as_non_root if whole else None
+    user = own.run_as_user if own and own.run_as_user is not None else whole.run_as_user if whole else None
+    if must and not user:
+        raise Refused(
+            f"{path}.securityContext.runAsNonRoot",
+            "container has runAsNonRoot and a closure runs as root unless told otherwise",
+            remedy="set runAsUser",
+            reason="CreateContainerConfigError",
+        )

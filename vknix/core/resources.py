@@ -1,0 +1,82 @@
+"""Requests and limits: of a container, of a Pod, and as the downward API's resourceFieldRef shows them."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from vknix.core import pod as pods
+from vknix.core import quantity
+from vknix.core.fetched import Surroundings
+from vknix.core.pod import Container, Pod, ResourceSelector
+from vknix.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """None: nothing is said."""
+
+    cpu_milli: int | None = None
+    memory_bytes: int | None = None
+    storage_bytes: int | None = None
+
+
+def limits(container: Container) -> Amounts:
+    return _amounts((container.resources and container.resources.limits) or {})
+
+
+def requests(container: Container) -> Amounts:
+    """What is not requested is requested as it is limited (the API server's default as well)."""
+    resources = container.resources
+    return _amounts({**((resources and resources.limits) or {}), **((resources and resources.requests) or {})})
+
+
+def _amounts(of: dict[str, str | int]) -> Amounts:
+    return Amounts(
+        cpu_milli=quantity.milli(of["cpu"]) if "cpu" in of else None,
+        memory_bytes=quantity.whole(of["memory"]) if "memory" in of else None,
+        storage_bytes=quantity.whole(of["ephemeral-storage"]) if "ephemeral-storage" in of else None,
+    )
+
+
+def requested(pod: Pod) -> Amounts:
+    """Of the whole Pod, as the scheduler adds it up."""
+    each = [requests(container) for _, container in pods.containers(pod)]
+    return Amounts(
+        cpu_milli=sum(amounts.cpu_milli or 0 for amounts in each),
+        memory_bytes=sum(amounts.memory_bytes or 0 for amounts in each),
+        storage_bytes=sum(amounts.storage_bytes or 0 for amounts in each),
+    )
+
+
+def limited(pod: Pod) -> Amounts:
+    """Of the whole Pod: the sum, where each container has a limit."""
+    each = [limits(container) for _, container in pods.containers(pod)]
+
+    def total(of: list[int | None]) -> int | None:
+        return None if None in of else sum(amount or 0 for amount in of)
+
+    return Amounts(
+        cpu_milli=total([amounts.cpu_milli for amounts in each]),
+        memory_bytes=total([amounts.memory_bytes for amounts in each]),
+        storage_bytes=total([amounts.storage_bytes for amounts in each]),
+    )
+
+
+def value(pod: Pod, container: Container, selector: ResourceSelector, around: Surroundings, path: str) -> str:
+    """What resourceFieldRef shows: a limit that is not set is the node's allocatable; divided, rounded up."""
+    named = selector.container_name or container.name
+    of = next((each for _, each in pods.containers(pod) if each.name == named), None)
+    if of is None:
+        raise Refused(path, f"there is no container {named!r}", remedy="name one", reason="CreateContainerConfigError")
+    kind, _, resource = selector.resource.partition(".")
+    amounts = limits(of) if kind == "limits" else requests(of)
+    exact = {
+        "cpu": (amounts.cpu_milli, around.cpu_milli, Decimal(1000)),
+        "memory": (amounts.memory_bytes, around.memory_bytes, Decimal(1)),
+        "ephemeral-storage": (amounts.storage_bytes, around.storage_bytes, Decimal(1)),
+    }
+    if resource not in exact:
+        raise Refused(path, f"unknown resource {selector.resource!r}", remedy="use cpu, memory or ephemeral-storage")
+    said, allocatable, scale = exact[resource]
+    amount = said if said is not None else allocatable if kind == "limits" else 0
+    divisor = quantity.parse(selector.divisor or 1) or Decimal(1)
+    return str(quantity.ceil(Decimal(amount) / scale / divisor))

@@ -1,0 +1,185 @@
+"""(Pod, facts, what was last told, now) -> the Pod's status as the API server is to have it. Terminal phases never un-happen.
+
+Rules: kubelet_pods.go (getPhase, generateAPIPodStatus, convertToAPIContainerStatuses), status/generate.go.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vknix.core import pod as pods
+from vknix.core.container_status import ContainerView, View, container_status, mark_lost, stamp
+from vknix.core.decide import Row, row
+from vknix.core.pod import Pod
+
+HOST_ANNOTATION = "vknix.io/host"
+
+
+def pod_status(pod: Pod, view: View) -> dict[str, Any]:
+    """The whole status that vknix owns: keys that it does not name are not its own."""
+    if pod.ended:
+        return _ended(pod, view)
+    if view.refused is not None and view.facts is None:
+        return _rejected(pod, view)
+    if view.lost is not None:
+        return _lost(pod, view)
+    statuses = [container_status(ContainerView(pod, path, container, view)) for path, container in pods.containers(pod)]
+    phase = _phase(pod, statuses)
+    return {
+        "phase": phase,
+        "reason": None,
+        "message": None,
+        **_addresses(pod, view),
+        "startTime": pod.status.get("startTime") or stamp(view.now),
+        "observedGeneration": pod.metadata.generation,
+        "containerStatuses": sorted(statuses, key=lambda status: str(status["name"])),
+        "conditions": _conditions(pod, view, phase, statuses),
+    }
+
+
+def _ended(pod: Pod, view: View) -> dict[str, Any]:
+    """What was told stays; only the generation moves on."""
+    conditions = [{**told, "observedGeneration": pod.metadata.generation} for told in pod.status.get("conditions") or ()]
+    owned = [condition for condition in conditions if condition["type"] in OWNED]
+    return {"phase": pod.phase, "observedGeneration": pod.metadata.generation, "conditions": owned}
+
+
+def _rejected(pod: Pod, view: View) -> dict[str, Any]:
+    assert view.refused is not None
+    return {
+        "phase": "Failed",
+        "reason": view.refused.reason,
+        "message": f"Pod was rejected: {view.refused}",
+        "startTime": pod.status.get("startTime") or stamp(view.now),
+        "observedGeneration": pod.metadata.generation,
+    }
+
+
+def _lost(pod: Pod, view: View) -> dict[str, Any]:
+    """Unknown is not absent: the phase and the containers stay as last told, and none of them counts as ready."""
+    told = [mark_lost(status) for status in pod.status.get("containerStatuses") or ()]
+    not_ready = {"reason": "HostUnreachable", "message": view.lost}
+    conditions = [
+        _condition(pod, view, kind, ok=False, **not_ready)
+        for kind in ("ContainersReady", "Ready")
+        if told or _told(pod, kind).get("status") == "True"
+    ]
+    status: dict[str, Any] = {"phase": pod.phase, "observedGeneration": pod.metadata.generation, "conditions": conditions}
+    return {**status, "containerStatuses": told} if told else status
+
+
+def _addresses(pod: Pod, view: View) -> dict[str, Any]:
+    if not view.placed:
+        return {}
+    of: dict[str, Any] = {}
+    if view.host_ips:
+        of |= {"hostIP": view.host_ips[0], "hostIPs": [{"ip": ip} for ip in view.host_ips]}
+    if view.pod_ips:
+        of |= {"podIP": view.pod_ips[0], "podIPs": [{"ip": ip} for ip in view.pod_ips]}
+    return of
+
+
+def _phase(pod: Pod, statuses: list[dict[str, Any]]) -> str:
+    """getPhase: a container that waits after it has run counts as stopped, so a crash loop is Running."""
+    running = sum("running" in status["state"] for status in statuses)
+    waiting = sum("waiting" in status["state"] and not status.get("lastState") for status in statuses)
+    ends = [_terminated(status) for status in statuses if "running" not in status["state"]]
+    if waiting:
+        return "Pending"
+    if running:
+        return "Running"
+    codes = [end["exitCode"] for end in ends if end is not None]
+    if row(pod) is Row.LEAVING:
+        return "Succeeded" if not any(codes) else "Failed"
+    policy = pod.spec.restart_policy
+    if policy == "Always" or (policy == "OnFailure" and any(codes)):
+        return "Running"
+    return "Succeeded" if not any(codes) else "Failed"
+
+
+def _terminated(status: dict[str, Any]) -> dict[str, Any] | None:
+    end = status["state"].get("terminated") or status.get("lastState", {}).get("terminated")
+    return dict(end) if end else None
+
+
+OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+
+
+def _conditions(pod: Pod, view: View, phase: str, statuses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    sandbox = view.facts is not None and bool(view.facts.addresses or view.facts.containers)
+    ready = _ready(pod, phase, statuses)
+    gates = _gates(pod) if ready["ok"] else ready
+    over = {"reason": "PodCompleted"} if phase == "Succeeded" else {}
+    return [
+        _condition(pod, view, "PodReadyToStartContainers", ok=sandbox and phase not in ("Succeeded", "Failed")),
+        _condition(pod, view, "Initialized", ok=True, **over),
+        _condition(pod, view, "Ready", **gates),
+        _condition(pod, view, "ContainersReady", **ready),
+        _condition(pod, view, "PodScheduled", ok=True),
+    ]
+
+
+def _ready(pod: Pod, phase: str, statuses: list[dict[str, Any]]) -> dict[str, Any]:
+    if phase == "Succeeded":
+        return {"ok": False, "reason": "PodCompleted"}
+    if phase == "Failed":
+        return {"ok": False, "reason": "PodFailed"}
+    unready = [status["name"] for status in statuses if not status["ready"]]
+    if unready:
+        return {"ok": False, "reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(unready)}]"}
+    return {"ok": True}
+
+
+def _gates(pod: Pod) -> dict[str, Any]:
+    lacking = []
+    for gate in pod.spec.readiness_gates or ():
+        told = _told(pod, gate.condition_type)
+        if not told:
+            lacking.append(f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.')
+        elif told.get("status") != "True":
+            lacking.append(f'the status of pod readiness gate "{gate.condition_type}" is not "True", but {told.get("status")}')
+    return {"ok": False, "reason": "ReadinessGatesNotReady", "message": ", ".join(lacking)} if lacking else {"ok": True}
+
+
+def _told(pod: Pod, kind: str) -> dict[str, Any]:
+    return next((dict(told) for told in pod.status.get("conditions") or () if told.get("type") == kind), {})
+
+
+def _condition(
+    pod: Pod, view: View, kind: str, *, ok: bool, reason: str | None = None, message: str | None = None
+) -> dict[str, Any]:
+    """lastTransitionTime moves only with the status."""
+    told, status = _told(pod, kind), "True" if ok else "False"
+    since = told.get("lastTransitionTime") if told.get("status") == status else None
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastProbeTime": None,
+        "lastTransitionTime": since or stamp(view.now),
+        "observedGeneration": pod.metadata.generation,
+    }
+
+
+def patch(told: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The strategic merge patch that makes `told` into `wanted`, in the keys of `wanted`; empty: nothing to tell."""
+    changed = {key: value for key, value in wanted.items() if key != "conditions" and not _same(told.get(key), value)}
+    for key in ("podIPs", "hostIPs"):
+        if key in changed and told.get(key):  # their merge key is the address: the old one would stay
+            changed[key] = [{"$patch": "replace"}, *changed[key]]
+    known = {condition["type"]: condition for condition in told.get("conditions") or ()}
+    conditions = [condition for condition in wanted.get("conditions") or () if not _same(known.get(condition["type"]), condition)]
+    return {**changed, "conditions": conditions} if conditions else changed
+
+
+def _same(told: Any, wanted: Any) -> bool:
+    """Equal, where null, absent and empty are one: the API server leaves out what is empty."""
+    if isinstance(told, dict) and isinstance(wanted, dict):
+        return all(_same(told.get(key), wanted.get(key)) for key in told.keys() | wanted.keys())
+    if isinstance(told, list) and isinstance(wanted, list):
+        return len(told) == len(wanted) and all(_same(one, other) for one, other in zip(told, wanted, strict=True))
+    return told == wanted or (_empty(told) and _empty(wanted))
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value == "" or value in ({}, [])

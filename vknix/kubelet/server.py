@@ -1,0 +1,192 @@
+"""The API that this node serves to the API server: routes, TLS, and the one place where errors become status codes."""
+
+import asyncio
+import asyncio.sslproto
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from vknix.errors import ConfigError, Conflict, Forbidden, Mistake, NotFound, Refused, Unreachable, Unsupported, VknixError
+from vknix.kubelet.auth import Guard
+from vknix.kubelet.logs import check_stream, log_query, serve_logs
+from vknix.kubelet.target import Backend, Lookup, Rejection, Target
+from vknix.kubelet.upgrade import options, serve_exec
+
+_STATUS: Final = (
+    (Refused, 400),
+    (Forbidden, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Unsupported, 501),
+    (Unreachable, 503),
+)
+_MAX_HEADERS: Final = 1024 * 1024  # of a line: a command is in the URL
+_KEEP_ALIVE_S: Final = 90.0
+_SHUTDOWN_S: Final = 1.0  # followers and sessions never end by themselves
+_TLS_BUFFER: Final = 64 * 1024
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`port` 0 means any. `tls` stays in use: a new certificate is loaded into it."""
+
+    address: str
+    port: int
+    tls: ssl.SSLContext
+
+
+def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+    """A client's certificate is verified where it sends one; a client without one must still reach its bearer token."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(certificate, key)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+class KubeletServer:
+    """`pods` answers a v1.PodList as JSON; `stalled` says why the sync loop is not well, or "" where it is."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        guard: Guard,
+        lookup: Lookup,
+        backend: Backend,
+        pods: Callable[[], bytes],
+        stalled: Callable[[], str],
+    ) -> None:
+        self._settings = settings
+        self._guard = guard
+        self._lookup = lookup
+        self._backend = backend
+        self._pods = pods
+        self._stalled = stalled
+
+    async def serve(self) -> None:
+        """Runs until it is cancelled. Raises ConfigError where it can't listen."""
+        async with self.listening():
+            await asyncio.Event().wait()
+
+    def reload_certificate(self, certificate: Path, key: Path) -> None:
+        """New connections get the new certificate; open ones live on."""
+        self._settings.tls.load_cert_chain(certificate, key)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        """Serves inside the block; the port."""
+        # The default of 256 KiB for each connection is four times a log follower's other memory. https://github.com/python/cpython/issues/109534
+        asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER
+        runner = web.AppRunner(
+            self.app(),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_S,
+            keepalive_timeout=_KEEP_ALIVE_S,
+            max_line_size=_MAX_HEADERS,
+        )
+        await runner.setup()
+        try:
+            await self._listen(runner)
+            yield runner.addresses[0][1]
+        finally:
+            await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        address, port = self._settings.address, self._settings.port
+        try:
+            await web.TCPSite(runner, address, port, ssl_context=self._settings.tls).start()
+        except OSError as error:
+            text = f"can't listen on {address} port {port}: {error}; choose another, or stop what listens there"
+            raise ConfigError((Mistake("", text),)) from error
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[_answer_errors, self._admit])
+        add = app.router.add_route
+        for path in ("/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"):
+            add("GET", path, self._healthz)
+        add("GET", "/pods", self._list_pods)
+        add("GET", "/containerLogs/{namespace}/{pod}/{container}", self._container_logs)
+        add("GET", "/containerLogs{rest:.*}", _incomplete_logs)
+        for path in ("/exec/{namespace}/{pod}/{container}", "/exec/{namespace}/{pod}/{uid}/{container}"):
+            add("GET", path, self._exec)
+            add("POST", path, self._exec)
+        for verb in ("attach", "portForward", "run"):
+            add("*", f"/{verb}/{{rest:.*}}", _unsupported)
+        return app
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        certificate = request.get_extra_info("peercert")
+        authorization = request.headers.get("Authorization", "")
+        await self._guard.admit(certificate, authorization, method=request.method, path=request.path)
+        return await handler(request)
+
+    async def _healthz(self, request: web.Request) -> web.StreamResponse:
+        problem = self._stalled() if request.path in ("/healthz", "/healthz/syncloop") else ""
+        if problem:
+            raise Rejection(500, f"[+]ping ok\n[+]log ok\n[-]syncloop failed: {problem}\nhealthz check failed\n")
+        verbose = "verbose" in request.query
+        return web.Response(text="[+]ping ok\n[+]log ok\n[+]syncloop ok\nhealthz check passed\n" if verbose else "ok")
+
+    async def _list_pods(self, _request: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._pods(), content_type="application/json")
+
+    async def _container_logs(self, request: web.Request) -> web.StreamResponse:
+        query = log_query(request.query, time.time())
+        container, name = request.match_info["container"], request.match_info["pod"]
+        target = self._target(request, f'pod "{name}" does not exist')
+        if not target.has(container):
+            raise Rejection(404, f'container "{container}" not found in pod "{name}"')
+        check_stream(request.query)
+        return await serve_logs(request, target, container, query, self._backend)
+
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
+        wants = options(request.query)
+        target = self._target(request, "pod does not exist")
+        container = request.match_info["container"]
+        if request.match_info.get("uid", target.pod.uid) != target.pod.uid:
+            raise Rejection(500, f'container not found ("{container}")')
+        return await serve_exec(request, target, container, wants, self._backend)
+
+    def _target(self, request: web.Request, unknown: str) -> Target:
+        target = self._lookup(request.match_info["namespace"], request.match_info["pod"])
+        if target is None:
+            raise Rejection(404, unknown)
+        return target
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Rejection as error:
+        return web.Response(status=error.status, text=error.text, headers=error.headers)
+    except VknixError as error:
+        status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+        return web.Response(status=status, text=str(error))
+
+
+async def _incomplete_logs(request: web.Request) -> web.StreamResponse:
+    namespace, pod, container, *more = [*request.match_info["rest"].removeprefix("/").split("/"), "", ""]
+    if any(more):
+        raise web.HTTPNotFound
+    missing = "podID" if not pod else "container name" if not container else "podNamespace" if not namespace else ""
+    raise Rejection(400, f'{{"message": "Missing {missing}."}}')
+
+
+async def _unsupported(request: web.Request) -> web.StreamResponse:
+    verb = request.path.split("/")[1]
+    raise Unsupported(f"this node does not support {verb} yet; exec and logs work")

@@ -1,0 +1,88 @@
+"""An exec request before its upgrade: its options, the protocol that both sides know, and then the carrier."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from vknix.kubelet import channels, spdy_carrier
+from vknix.kubelet.channels import Channel, Outcome
+from vknix.kubelet.spdy_carrier import serve_spdy
+from vknix.kubelet.streams import ClientStreams, run_exec
+from vknix.kubelet.target import Backend, Rejection, Target
+from vknix.kubelet.websocket_carrier import serve_websocket
+from vknix.provider import ExecRequest
+
+_STREAM_PROTOCOL = "X-Stream-Protocol-Version"
+_ACCEPTED = "X-Accepted-Stream-Protocol-Versions"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+
+    @property
+    def channels(self) -> frozenset[Channel]:
+        asked = ((self.stdin, Channel.STDIN), (self.stdout, Channel.STDOUT), (self.stderr, Channel.STDERR))
+        return frozenset(channel for is_asked, channel in asked if is_asked)
+
+
+def options(query: Mapping[str, str]) -> Options:
+    """A terminal has no stderr of its own."""
+    stdin, stdout, stderr, tty = (query.get(name) == "1" for name in ("input", "output", "error", "tty"))
+    if not (stdin or stdout or (stderr and not tty)):
+        raise Rejection(400, "you must specify at least 1 of stdin, stdout, stderr")
+    return Options(stdin, stdout, stderr and not tty, tty)
+
+
+async def serve_exec(request: web.Request, target: Target, container: str, wants: Options, backend: Backend) -> web.StreamResponse:
+    """Refuses before the upgrade what can be refused; after it, the error channel says all."""
+    host = target.running_on(container)
+    argv = tuple(request.query.getall("command", ()))
+    command = ExecRequest(target.pod.uid, container, argv, wants.stdin, wants.stdout, wants.stderr, wants.tty)
+
+    async def run(streams: ClientStreams) -> Outcome:
+        return await run_exec(backend, command, host, streams)
+
+    if _is_upgrade(request, "websocket"):
+        protocol = channels.choose(_listed(request, "Sec-WebSocket-Protocol"))
+        if protocol is None:
+            raise Rejection(403, "unable to upgrade: none of the WebSocket's subprotocols is known here")
+        return await serve_websocket(request, protocol, wants.channels, run)
+    name = _spdy_protocol(request)
+    return await serve_spdy(request, name, _spdy_channels(name, wants), run)
+
+
+def _spdy_protocol(request: web.Request) -> str:
+    if not _is_upgrade(request, "spdy/3.1"):
+        raise Rejection(400, "unable to upgrade: missing upgrade headers in request: exec needs a WebSocket or SPDY/3.1")
+    offered = _listed(request, _STREAM_PROTOCOL)
+    if not offered:
+        count = len(request.headers)
+        raise Rejection(400, f"unable to upgrade: header {_STREAM_PROTOCOL} does not exist in request with {count} headers")
+    known = spdy_carrier.PROTOCOLS
+    chosen = next((name for name in offered if name in known), None)
+    if chosen is None:
+        text = f"unable to upgrade: the client supports {', '.join(offered)}, this server {', '.join(known)}"
+        raise Rejection(403, text, tuple((_ACCEPTED, name) for name in known))
+    return chosen
+
+
+def _spdy_channels(protocol: str, wants: Options) -> frozenset[Channel]:
+    """The streams that the client opens; only those from v3 on have one for the size of the terminal."""
+    resizes = wants.tty and protocol in ("v4.channel.k8s.io", "v3.channel.k8s.io")
+    return wants.channels | {Channel.ERROR} | ({Channel.RESIZE} if resizes else set())
+
+
+def _is_upgrade(request: web.Request, protocol: str) -> bool:
+    connection = (token.lower() for token in _listed(request, "Connection"))
+    return "upgrade" in connection and request.headers.get("Upgrade", "").lower() == protocol
+
+
+def _listed(request: web.Request, header: str) -> tuple[str, ...]:
+    """A header that may be repeated, or hold a comma list."""
+    lines: Iterable[str] = request.headers.getall(header, ())
+    return tuple(name.strip() for line in lines for name in line.split(",") if name.strip())

@@ -1,0 +1,192 @@
+"""START HERE. One node: builds the parts, hands each what it needs, runs them in one TaskGroup.
+
+The cluster says what is wanted, the hosts show what is; both land in the ledger. loops/pods.py has one worker a Pod that reports
+and acts; loops/heartbeat.py keeps the Node; kubelet/server.py answers the API server. Anything unexpected ends the process: the
+machines run on, and the next process lists both sides and goes on.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from vknix import __version__
+from vknix import config as configs
+from vknix.core import nodestatus
+from vknix.core.pod import decode
+from vknix.errors import Forbidden, NotFound
+from vknix.kube import api, auth, certificates
+from vknix.kube.client import Client
+from vknix.kube.events import Recorder
+from vknix.kube.lease import NodeLease
+from vknix.kubelet.auth import Attributes, Guard, User
+from vknix.kubelet.server import KubeletServer, Settings
+from vknix.kubelet.target import Target
+from vknix.ledger import Ledger
+from vknix.loops.heartbeat import Heartbeat
+from vknix.loops.objects import Objects
+from vknix.loops.pods import Pods
+from vknix.loops.worker import PodSettings, Tools
+from vknix.nspawn.host import HostSettings
+from vknix.nspawn.provider import HostSpec, NspawnProvider
+from vknix.nspawn.ssh import Address
+
+WEB_SOCKETS = "ExtendWebSocketsToKubelet"  # the declared feature by which API servers from 1.36 on pass WebSockets through
+
+
+async def run(config: configs.Config) -> None:
+    """All nodes of the configuration, for ever. Raises ConfigError, Deposed, or what ended the first of them."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for node in config.nodes:
+                tasks.create_task(run_node(config, node), name=f"node {node.name}")
+    except BaseExceptionGroup as group:
+        raise first(group) from group
+
+
+def first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@asynccontextmanager
+async def leading(client: Client, name: str) -> AsyncIterator[NodeLease]:
+    """Leads the node for as long as the block lasts. A restart on the same machine goes on at once."""
+    lease = NodeLease(client, name)
+    machine = socket.gethostname()
+    await lease.acquire(f"{machine}/{os.getpid()}/{secrets.token_hex(4)}", machine)
+    try:
+        yield lease
+    finally:
+        await lease.release()
+
+
+async def run_node(config: configs.Config, node: configs.Node) -> None:
+    credentials = await auth.load(node.kubeconfig)
+    async with Client(credentials) as client, leading(client, node.name) as lease:
+        ledger = Ledger()
+        events = Recorder(client, node.name)
+        objects = Objects(client)
+        service_cidrs = config.cluster.service_cidrs or await _service_cidrs(client)
+        settings = HostSettings(lease.epoch, config.seccomp_default, (*config.cluster.pod_cidrs, *service_cidrs))
+        provider = NspawnProvider(host_specs(node), settings)
+        pod_settings = PodSettings(node.name, node.address, config.cluster.domain, config.cluster.dns, config.strict_limits)
+        tools = Tools(client, provider, objects, events, pod_settings)
+        heartbeat = Heartbeat(
+            ledger, client, provider, events, lease, node_settings(config, node), node.pod_cidrs, tools.hosts_changed
+        )
+        certificate = serving_certificate(config, node, client)
+        async with asyncio.TaskGroup() as tasks:
+            for each in (events, objects, heartbeat, Pods(ledger, tools), certificate):
+                tasks.create_task(each.run(), name=f"{node.name}: {type(each).__name__}")
+            tasks.create_task(serve(config, node, client, ledger, provider, certificate), name=f"{node.name}: kubelet API")
+
+
+async def _service_cidrs(client: Client) -> tuple[str, ...]:
+    """Where the credential may ask: a node's own identity may not, and such a configuration says them."""
+    try:
+        return await api.list_service_cidrs(client)
+    except (Forbidden, NotFound):
+        return ()
+
+
+def host_specs(node: configs.Node) -> tuple[HostSpec, ...]:
+    return tuple(
+        HostSpec(
+            Address(host.name, host.address, host.port, host.user, host.key_file, host.host_keys), node.max_pods, host.pod_cidr
+        )
+        for host in node.hosts
+    )
+
+
+def node_settings(config: configs.Config, node: configs.Node) -> nodestatus.NodeSettings:
+    return nodestatus.NodeSettings(
+        name=node.name,
+        address=node.address,
+        port=node.port,
+        labels=node.labels,
+        taints=tuple(nodestatus.Taint(taint.key, taint.effect, taint.value) for taint in node.taints),
+        features=(WEB_SOCKETS,) if config.kubelet.web_sockets else (),
+        version=__version__,
+    )
+
+
+def serving_certificate(config: configs.Config, node: configs.Node, client: Client) -> certificates.Certificate:
+    """From the files that the configuration names, else by a CSR that somebody has to approve."""
+    context = certificates.server_context(config.kubelet.client_ca_file)
+    if config.kubelet.cert_file is not None and config.kubelet.key_file is not None:
+        return certificates.FromFiles(context, config.kubelet.cert_file, config.kubelet.key_file)
+    return certificates.FromCsr(context, client, certificates.Subject(node.name, (node.address,), (node.name,)), None)
+
+
+async def serve(
+    config: configs.Config,
+    node: configs.Node,
+    client: Client,
+    ledger: Ledger,
+    provider: NspawnProvider,
+    certificate: certificates.Certificate,
+) -> None:
+    await certificate.ready()
+    server = KubeletServer(
+        Settings(config.kubelet.listen or node.address, node.port, certificate.context),
+        guard=guard(client, node.name),
+        lookup=lambda namespace, name: target(ledger, namespace, name),
+        backend=provider,
+        pods=lambda: pod_list(ledger),
+        stalled=lambda: "",
+    )
+    await server.serve()
+
+
+def target(ledger: Ledger, namespace: str, name: str) -> Target | None:
+    record = ledger.named(namespace, name)
+    return Target(decode(record.raw), ledger.seen.get(record.uid)) if record is not None else None
+
+
+def pod_list(ledger: Ledger) -> bytes:
+    items = b",".join(record.raw for record in ledger.wanted.values())
+    return b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[' + items + b"]}"
+
+
+class _TokenUser(msgspec.Struct):
+    username: str = ""
+    uid: str = ""
+    groups: list[str] | None = None
+    extra: dict[str, list[str]] | None = None
+
+
+class _TokenStatus(msgspec.Struct):
+    authenticated: bool = False
+    user: _TokenUser | None = None
+
+
+class _TokenReview(msgspec.Struct):
+    status: _TokenStatus
+
+
+def guard(client: Client, node: str) -> Guard:
+    """The cluster says who a token is, and who may do what with this node."""
+
+    async def review_token(token: str) -> User | None:
+        status = msgspec.json.decode(await api.review_token(client, token), type=_TokenReview).status
+        if not status.authenticated or status.user is None:
+            return None
+        user = status.user
+        extra = tuple((key, tuple(values)) for key, values in sorted((user.extra or {}).items()))
+        return User(user.username, tuple(user.groups or ()), user.uid, extra)
+
+    async def authorize(user: User, asked: Attributes) -> bool:
+        resource = {"verb": asked.verb, "version": "v1", "resource": "nodes", "subresource": asked.subresource, "name": node}
+        extra = {key: list(values) for key, values in user.extra}
+        spec = {"user": user.name, "groups": list(user.groups), "uid": user.uid, "extra": extra, "resourceAttributes": resource}
+        return bool(json.loads(await api.review_access(client, spec))["status"].get("allowed"))
+
+    return Guard(review_token, authorize)

@@ -1,0 +1,113 @@
+"""What a closure is on a host, and the texts that ask for it, fetch it and give a machine its view of it. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vknix.core.facts import StorePath
+from vknix.nspawn import paths
+from vknix.nspawn.tree import Dir, Entry, File, Link, Whiteout
+
+MISSING = 3  # exit code of `query` where the host has no such path
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One store path: a directory, a file or a symbolic link."""
+
+    path: str
+    kind: str  # find's letter: d, f, l
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    root: StorePath
+    items: tuple[Item, ...]
+    beside: tuple[str, ...]  # what /nix has besides store
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(item.path for item in self.items if item.kind == "f")
+
+
+def query(root: StorePath) -> str:
+    """The root exists before the question is asked, so that no garbage collection comes in between."""
+    link = f"{paths.ROOTS}/{paths.base(root)}"
+    return (
+        f"PATH={paths.SEARCH}; export PATH\nmkdir -p {paths.ROOTS}\nln -sfn {root} {link}\n"
+        f"all=$(nix-store --query --requisites {root} 2>/dev/null) || {{ rm -f {link}; exit {MISSING}; }}\n"
+        "ls /nix | tr '\\n' ' '; echo\n"
+        'printf \'%s\\n\' "$all" | xargs sh -c \'exec find "$@" -maxdepth 0 -printf "%y %p %l\\n"\' find\n'
+    )
+
+
+def closure(root: StorePath, told: str) -> Closure:
+    """What `query` printed."""
+    first, *lines = told.splitlines()
+    items = []
+    for line in lines:
+        kind, path, target = line.split(" ", 2)
+        items.append(Item(path, kind, target))
+    return Closure(root, tuple(items), tuple(name for name in first.split() if name != "store"))
+
+
+def farm(of: Closure, nonce: str) -> list[Entry]:
+    """The directory from which nspawn's overlay shows /nix with the closure's paths and no other, under a name of its own."""
+    return list(_farm(of, new_farm(of.root, nonce)))
+
+
+def new_farm(root: StorePath, nonce: str) -> str:
+    return f"{paths.FARMS}/.{nonce}-{paths.base(root)}"
+
+
+def _farm(of: Closure, at: str) -> Iterator[Entry]:
+    yield Dir(paths.VAR, 0o700)
+    yield Dir(paths.FARMS, 0o700)
+    yield Dir(at)
+    for name in of.beside:
+        yield Whiteout(f"{at}/{name}")
+    yield Dir(f"{at}/store", xattrs=(("trusted.overlay.opaque", "y"),))
+    for item in of.items:
+        name = paths.base(item.path)
+        if item.kind == "d":
+            yield Dir(f"{at}/store/{name}", xattrs=(("trusted.overlay.redirect", f"/store/{name}"),))
+        elif item.kind == "l":
+            yield Link(f"{at}/store/{name}", item.target)
+        else:
+            yield File(f"{at}/store/{name}", b"", 0o444)
+
+
+def finish_farm(root: StorePath, nonce: str) -> str:
+    """Puts the new farm in place, unless one is there: machines may be using that one."""
+    new = new_farm(root, nonce)
+    return f"if [ -e {paths.farm(root)} ]; then rm -rf {new}; else mv -T {new} {paths.farm(root)}; fi\n"
+
+
+def fetch(root: StorePath) -> str:
+    """From the host's own substituters, in a unit: it goes on while vknix is away, and is not started twice."""
+    unit = f"vk-fetch-{paths.base(root)[:32]}.service"
+    return (
+        f"PATH={paths.SEARCH}; export PATH\n"
+        f"systemd-run --quiet --wait --collect --pipe --unit={unit} --property=ExecSearchPath='{paths.SEARCH.replace(':', ' ')}' "
+        f"nix-store --realise {root} --add-root {paths.ROOTS}/{paths.base(root)} 2>&1\n"
+    )
+
+
+def requisites(root: StorePath) -> str:
+    return f"PATH={paths.SEARCH} nix-store --query --requisites {root}"
+
+
+# Which of the store paths that come on stdin a host lacks.
+INVALID = f"PATH={paths.SEARCH}; export PATH; exec xargs nix-store --check-validity --print-invalid"
+
+
+def export(of: tuple[str, ...]) -> str:
+    return f"PATH={paths.SEARCH}; export PATH; exec nix-store --export {' '.join(of)}"
+
+
+IMPORT = f"PATH={paths.SEARCH}; export PATH; exec nix-store --import"
+
+
+def forget(root: StorePath) -> str:
+    """A closure that was not used for some time: its view and its root go; the store's garbage collector does the rest."""
+    return f"rm -rf {paths.farm(root)}\nrm -f {paths.ROOTS}/{paths.base(root)}\n"

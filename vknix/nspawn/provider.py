@@ -1,0 +1,156 @@
+"""The backend: machines on a pool of NixOS hosts. Implements provider.Provider over its hosts, one task each."""
+
+import asyncio
+import logging
+import shlex
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from vknix.core import inputs as needed
+from vknix.core import resources
+from vknix.core.facts import HostFacts, HostName, Uid
+from vknix.core.inputs import Inputs
+from vknix.core.pod import Pod
+from vknix.core.resources import Amounts
+from vknix.errors import Refused, Unreachable
+from vknix.nspawn import network, paths
+from vknix.nspawn import place as places
+from vknix.nspawn import plan as plans
+from vknix.nspawn.exec import run_exec
+from vknix.nspawn.host import Host, HostSettings
+from vknix.nspawn.ssh import Address
+from vknix.provider import ExecRequest, LogOptions, Place, Seen, Streams
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpec:
+    """A host of the pool: where it is, how many Pods it takes, and its slice where the configuration gives one."""
+
+    to: Address
+    pods: int
+    slice: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    place: Place
+    asked: Amounts
+
+
+class NspawnProvider:
+    def __init__(self, specs: tuple[HostSpec, ...], settings: HostSettings) -> None:
+        self._specs = {HostName(spec.to.name): spec for spec in specs}
+        self._seen: asyncio.Queue[Seen] = asyncio.Queue()
+        self._hosts = {
+            name: Host(spec.to, spec.pods, settings, self._seen.put_nowait, self._all_hosts) for name, spec in self._specs.items()
+        }
+        self._slices: dict[HostName, IPv4Network] = {}
+        self._placed: dict[Uid, _Placed] = {}
+        self._last: dict[HostName, str] = {}
+
+    def _all_hosts(self) -> tuple[Host, ...]:
+        return tuple(self._hosts.values())
+
+    @property
+    def hosts(self) -> Mapping[HostName, Host]:
+        return self._hosts
+
+    async def watch(self) -> AsyncGenerator[Seen, None]:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(host.run(), name=f"host {name}") for name, host in self._hosts.items()]
+            try:
+                while True:
+                    yield await self._seen.get()
+            finally:
+                for task in running:
+                    task.cancel()
+
+    def configure(self, pod_cidrs: tuple[str, ...], told: Mapping[HostName, str]) -> Mapping[HostName, str]:
+        given = {name: spec.slice for name, spec in self._specs.items()}
+        self._slices = network.slices(pod_cidrs, given, told)
+        for name, host in self._hosts.items():
+            peers = tuple(
+                network.Peer(other, self._specs[other].to.address, of) for other, of in self._slices.items() if other != name
+            )
+            host.configure(self._slices[name], peers)
+        return {name: str(of) for name, of in self._slices.items()}
+
+    def place(self, pod: Pod, hosts: Mapping[HostName, HostFacts]) -> Place:
+        if not self._slices:
+            raise Unreachable("the Pod network is not known yet: the Node has no podCIDR; set nodes[].podCIDRs")
+        if pod.uid in self._placed:
+            return self._placed[pod.uid].place
+        asked = resources.requested(pod)
+        wanted = needed.closures(pod)
+        at_hand = frozenset(
+            name for name, host in self._hosts.items() if host.ready and all(host.session.closures.present(root) for root in wanted)
+        )
+        taken = {name: places.used(of.asked for of in self._placed.values() if of.place.host == name) for name in hosts}
+        name = places.choose(asked, hosts.values(), taken, at_hand)
+        chosen = Place(name, (self._free_address(name),))
+        self._placed[pod.uid] = _Placed(chosen, asked)
+        return chosen
+
+    def _free_address(self, host: HostName) -> str:
+        taken = {address for of in self._placed.values() for address in of.place.addresses}
+        address = network.free_address(self._slices[host], taken, self._last.get(host))
+        if address is None:
+            raise Refused("", f"host {host} has no Pod address left", remedy="give it a larger podCIDR", reason="OutOfpods")
+        self._last[host] = address
+        return address
+
+    def adopt(self, pod: Pod, place: Place) -> None:
+        self._placed.setdefault(pod.uid, _Placed(place, resources.requested(pod)))
+        if place.addresses:
+            self._last[place.host] = place.addresses[0]
+
+    def release(self, uid: Uid) -> None:
+        self._placed.pop(uid, None)
+
+    async def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
+        session = self._host(place.host).session
+        plan = plans.pod_plan(pod, inputs, place.addresses, session.settings, session.closures.files())
+        await session.sync(plan, run)
+
+    async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
+        await self._host(host).session.stop(paths.uid32(uid), containers, deadline, grace_s)
+
+    async def clean(self, uid: Uid, host: HostName) -> None:
+        await self._host(host).session.clean(paths.uid32(uid))
+
+    async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int:
+        session = self._host(host).session
+        return await run_exec(session.link, session.settings.tool, request, streams)
+
+    async def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
+        session = self._host(host).session
+        words = [
+            session.settings.tool,
+            "logs",
+            f"{paths.var_of(paths.uid32(uid), container)}/log",
+            str(options.attempt),
+            str(-1 if options.tail_lines is None else options.tail_lines),
+            str(int((options.since or 0) * 1e9)),
+            str(-1 if options.limit_bytes is None else options.limit_bytes),
+            "follow" if options.follow else "all",
+            "stamps" if options.timestamps else "plain",
+        ]
+        async with session.link.stream(f"exec {shlex.join(words)}") as process:
+            while block := await process.stdout.read(_BLOCK):
+                yield block
+            await process.wait()
+            if process.exit_status is None:
+                raise Unreachable(f"host {host}: the link was lost")
+
+    def _host(self, name: HostName) -> Host:
+        try:
+            return self._hosts[name]
+        except KeyError as error:
+            raise Unreachable(
+                f"host {name} is not in the configuration any more: put it back, or delete its Pods by force"
+            ) from error

@@ -1,0 +1,281 @@
+"""What a host says -> facts: the inverse of unit.py, in the same vocabulary. Pure; knows no SSH and no D-Bus."""
+
+import base64
+import json
+import signal as signals
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vknix.core import restart
+from vknix.core.facts import ContainerFacts, Exit, HostFacts, HostName, HostState, ImageFacts, PodFacts, Reason, State, StorePath
+from vknix.nspawn import paths, tree
+
+# Prints the logs' names and times, then a tar of the small files: of all Pods, or of some.
+_LIST = r"""PATH=%(path)s; export PATH
+cd / || exit 1
+find %(var)s -maxdepth %(depth)d -path '*/log/*.log' -printf '%%p %%T@\n' 2>/dev/null
+printf '\0'
+find %(var)s %(run)s -maxdepth %(depth)d \( -name pod.json -o -name facts -o -name net \) -type f -print0 2>/dev/null |
+  tar --null --no-recursion -cf - -T -
+"""
+
+
+def list_script(only: Collection[str] = ()) -> str:
+    """`only`: UIDs without dashes; none: all Pods."""
+    return _LIST % {
+        "path": paths.SEARCH,
+        "var": " ".join(paths.var(uid32)[1:] for uid32 in only) or paths.VAR[1:],
+        "run": " ".join(paths.run(uid32)[1:] for uid32 in only) or paths.RUN[1:],
+        "depth": 4 if only else 5,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit of a container as systemd tells it. `since`: when it became active."""
+
+    active: str
+    sub: str
+    id: str = ""
+    since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files of one Pod on a host."""
+
+    uid32: str
+    namespace: str
+    name: str
+    addresses: tuple[str, ...]
+    closures: Mapping[str, StorePath]
+    facts: Mapping[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
+    logs: Mapping[str, Mapping[int, float]] = field(default_factory=dict)  # attempt -> last written
+    network: bool = False
+
+
+def found(listing: bytes) -> Iterator[Found]:
+    """What list_script printed."""
+    names, _, archive = listing.partition(b"\0")
+    logs, unpack = _logs(names), tree.unpack(archive)
+    for path, data in unpack.items():
+        parts = path.split("/")
+        if parts[-1] == "pod.json" and path == f"{paths.var(parts[-2])}/pod.json":
+            uid32 = parts[-2]
+            record = json.loads(data)
+            yield Found(
+                uid32,
+                record["namespace"],
+                record["name"],
+                tuple(record["addresses"]),
+                {name: StorePath(closure) for name, closure in record["closures"].items()},
+                {name: _lines(unpack.get(f"{paths.var_of(uid32, name)}/facts", b"")) for name in record["closures"]},
+                logs.get(uid32, {}),
+                f"{paths.run(uid32)}/net" in unpack,
+            )
+
+
+def _logs(listing: bytes) -> dict[str, dict[str, dict[int, float]]]:
+    """`var/lib/vknix/UID/c/NAME/log/N.log TIME` lines."""
+    logs: dict[str, dict[str, dict[int, float]]] = {}
+    for line in listing.decode(errors="replace").splitlines():
+        path, _, at = line.rpartition(" ")
+        parts = path.split("/")
+        attempt = parts[-1].removesuffix(".log")
+        if len(parts) >= 5 and attempt.isdigit():
+            logs.setdefault(parts[-5], {}).setdefault(parts[-3], {})[int(attempt)] = float(at)
+    return logs
+
+
+def _lines(data: bytes) -> tuple[dict[str, Any], ...]:
+    """A torn last line (a power cut) is no fact."""
+    lines = []
+    for line in data.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return tuple(lines)
+
+
+def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapping[StorePath, ImageFacts]) -> PodFacts:
+    """`units` by name; containers that never began are left out."""
+    containers = {}
+    for name in of.closures:
+        unit = units.get(paths.unit(of.uid32, name))
+        facts = _container(name, of.facts.get(name, ()), of.logs.get(name, {}), unit)
+        if facts is not None:
+            containers[name] = facts
+    return PodFacts(
+        uid=paths.uid(of.uid32),
+        host=host,
+        namespace=of.namespace,
+        name=of.name,
+        addresses=of.addresses if of.network else (),
+        containers=containers,
+        images={path: images[path] for path in of.closures.values() if path in images},
+    )
+
+
+_STATES = {"active": State.RUNNING, "reloading": State.RUNNING, "activating": State.PREPARING, "deactivating": State.STOPPING}
+
+
+def _container(name: str, lines: tuple[dict[str, Any], ...], logs: Mapping[int, float], unit: Unit | None) -> ContainerFacts | None:
+    waits = unit is not None and unit.sub.startswith("auto-restart")
+    state = State.STOPPED if unit is None or waits else _STATES.get(unit.active, State.STOPPED)
+    ends = [_exit(line, number, logs) for number, line in enumerate(lines)]
+    lost = max(logs, default=-1)
+    if state is State.STOPPED and lost >= len(ends):  # it began, and its host went down before it could say how it ended
+        ends.append(Exit(lost, "", 137, 0, Reason.UNKNOWN, None, logs[lost], "the host went down while it ran"))
+    if state is State.STOPPED and not ends:
+        return None
+    running = state is not State.STOPPED and not (unit is not None and ends and unit.id == ends[-1].id)
+    return ContainerFacts(
+        name=name,
+        state=state,
+        attempt=len(ends) if running else max(len(ends) - 1, 0),
+        id=unit.id if unit is not None and running else "",
+        started=unit.since if unit is not None and running else None,
+        exits=tuple(ends[-2:]),
+        streak=restart.streak(tuple(ends)),
+        host_restarts=waits,
+    )
+
+
+def _exit(line: Mapping[str, Any], number: int, logs: Mapping[int, float]) -> Exit:
+    finished = line.get("finished")
+    started = line.get("started")
+    code, signal, reason = _end(line)
+    return Exit(
+        attempt=number,
+        id=str(line.get("id") or ""),
+        code=code,
+        signal=signal,
+        reason=reason,
+        started=started / 1e9 if started else None,
+        finished=finished / 1e9 if finished else logs.get(number, 0.0),
+        message=base64.b64decode(line.get("message") or "").decode(errors="replace"),
+    )
+
+
+def _end(line: Mapping[str, Any]) -> tuple[int, int, Reason]:
+    """Exit code, signal and reason. nspawn exits 1 for a signal too: `signal` then names it."""
+    name = str(line.get("signal") or "")
+    if line.get("result") == "lost":
+        return 137, 0, Reason.UNKNOWN
+    if name == "START":
+        return 128, 0, Reason.START_ERROR
+    if line.get("code") in ("killed", "dumped"):
+        name = str(line.get("status") or "KILL")
+    if line.get("oom"):
+        return 137, int(signals.SIGKILL), Reason.OOM_KILLED
+    if name:
+        number = _signal(name)
+        return 128 + number, number, Reason.ERROR
+    code = int(line.get("status") or 0)
+    return code, 0, Reason.COMPLETED if code == 0 else Reason.ERROR
+
+
+def _signal(name: str) -> int:
+    try:
+        return int(signals.Signals[f"SIG{name}"])
+    except KeyError:
+        return int(signals.SIGKILL)
+
+
+# Prints what registration needs, `key value` lines; values are one line each, resolv.conf comes last.
+REGISTER = rf"""PATH={paths.SEARCH}; export PATH
+say() {{ printf '%s %s\n' "$1" "$2"; }}
+say boot_id "$(cat /proc/sys/kernel/random/boot_id)"
+say machine_id "$(cat /etc/machine-id 2>/dev/null)"
+say system_uuid "$(cat /sys/class/dmi/id/product_uuid 2>/dev/null)"
+say kernel "$(uname -r)"
+say machine "$(uname -m)"
+say os "$(. /etc/os-release 2>/dev/null; printf '%s' "$PRETTY_NAME")"
+say systemd "$(systemctl --version | head -n 1)"
+say nix "$(nix-store --version 2>/dev/null)"
+say cpus "$(nproc)"
+say memory_kib "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
+say storage_kib "$(df -Pk /var/lib | sed -n '2{{s/[^ ]* *\([0-9]*\) .*/\1/p}}')"
+say redirect "$(cat /sys/module/overlay/parameters/redirect_always_follow 2>/dev/null)"
+say overlay "$(grep -cw overlay /proc/filesystems)"
+say nix_dev "$(stat -c %d /nix)"
+say store_dev "$(stat -c %d /nix/store)"
+cg=$(sed -n 's/^[^ ]* [^ ]* [^ ]* [^ ]* \([^ ]*\) .* - cgroup2 .*/\1/p' /proc/self/mountinfo | head -n 1)
+say cgroup2 "$cg"
+say controllers "$(cat "$cg/cgroup.controllers" 2>/dev/null)"
+say user "$(id -u)"
+for tool in systemd-nspawn systemd-run nsenter unshare ip nft tar find nix-store; do
+  say "tool:$tool" "$(command -v "$tool")"
+done
+say nft "$(command -v nft || ls -d /nix/store/*-nftables*/bin/nft 2>/dev/null | head -n 1)"
+say epoch "$(cat {paths.EPOCH} 2>/dev/null)"
+say farms "$(ls {paths.FARMS} 2>/dev/null | tr '\n' ' ')"
+printf 'resolv_conf\n'
+cat /run/systemd/resolve/resolv.conf 2>/dev/null || cat /etc/resolv.conf 2>/dev/null
+"""
+
+_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+_NEEDED = {
+    "systemd-nspawn": "systemd's container package",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "ip": "iproute2",
+    "tar": "GNU tar",
+    "find": "findutils",
+    "nix-store": "Nix",
+}
+
+
+def registration(text: str) -> dict[str, str]:
+    head, _, resolv_conf = text.partition("resolv_conf\n")
+    pairs = (line.partition(" ") for line in head.splitlines())
+    return {key: value.strip() for key, _, value in pairs} | {"resolv_conf": resolv_conf}
+
+
+def host_facts(name: HostName, address: str, told: Mapping[str, str], pods: int) -> HostFacts:
+    return HostFacts(
+        name=name,
+        state=HostState.UNKNOWN,
+        address=address,
+        boot_id=told["boot_id"],
+        machine_id=told["machine_id"],
+        system_uuid=told["system_uuid"] or told["machine_id"],
+        kernel=told["kernel"],
+        os_image=told["os"],
+        systemd=(told["systemd"].split() or ["", "0"])[1],
+        nix=told["nix"].rpartition(" ")[2],
+        arch=_ARCH.get(told["machine"], told["machine"]),
+        cpu_milli=int(told["cpus"] or 0) * 1000,
+        memory_bytes=int(told["memory_kib"] or 0) * 1024,
+        storage_bytes=int(told["storage_kib"] or 0) * 1024,
+        pods=pods,
+        controllers=frozenset(told["controllers"].split()),
+        resolv_conf=told["resolv_conf"],
+        problems=tuple(problems(told)),
+    )
+
+
+def problems(told: Mapping[str, str]) -> Iterator[str]:
+    """What keeps a host from running Pods, each with its remedy."""
+    if told["user"] != "0":
+        yield "the SSH user is not root: mounts, network namespaces and system units need root; set user: root"
+    for tool, package in _NEEDED.items():
+        if not told[f"tool:{tool}"]:
+            yield f"{tool} is not on the PATH: add {package} to environment.systemPackages"
+    if not told["nft"]:
+        yield "nft is not there: set networking.nftables.enable, or add pkgs.nftables to environment.systemPackages"
+    if not told["cgroup2"]:
+        yield "cgroup v2 is not mounted: NixOS has it by default; remove systemd.unified_cgroup_hierarchy=0"
+    if told["overlay"] == "0" or told["redirect"] != "Y":
+        yield "overlayfs does not follow redirects: load its module with redirect_always_follow=Y, the kernel's default"
+    if told["nix_dev"] != told["store_dev"]:
+        yield "/nix/store is a file system of its own: this version needs it on that of /nix"
+
+
+def warnings(told: Mapping[str, str]) -> Iterator[str]:
+    """What a host can't enforce; Pods run there all the same."""
+    for controller, what in (("cpu", "cpu"), ("memory", "memory")):
+        if controller not in told["controllers"].split():
+            yield f"the cgroup controller {controller} is missing: limits of {what} are not enforced"

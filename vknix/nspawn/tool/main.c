@@ -1,0 +1,31 @@
+/* vktool: what vknix needs on a bare host, as one static program. Only vknix and the units that it writes call it.
+
+   vktool run LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE -- ARGV...
+       ExecStart of a container: one attempt. Fresh ROOT, empty TERMLOG, RUNFILE written; ARGV's output goes to
+       LOGDIR/<attempt>.log, its end is ours. What goes wrong before ARGV runs is one line `vktool: ...` and exit 1.
+   vktool fact LOGDIR FACTS TERMLOG RUNFILE MACHINE file|fallback
+       ExecStopPost: one JSON line at the end of FACTS for the attempt that ended; removes RUNFILE and nspawn's leftovers.
+       `fallback` is the policy FallbackToLogsOnError.
+   vktool exec RUNFILE SPEC N NONCE tty|notty -- ARGV...
+       ARGV in the running container, in the cgroup exec-N of its unit. SPEC holds, each ended by NUL: capabilities in hex, uid,
+       gid, groups (`1,2` or `-`), no_new_privs (0 or 1), directory, number of environment strings, and these.
+       Exit: the command's own, 128 + n after signal n. Where it never ran: one line `NONCE ...` on stderr, and 127 (not found),
+       126 (can't be executed) or 125 (no running container to enter).
+   vktool logs LOGDIR ATTEMPT TAIL SINCE_NS LIMIT follow|all stamps|plain
+       The log of one attempt; TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the start. Exit 2 without a log. */
+#include "vktool.h"
+
+#include <string.h>
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*main)(int, char **);
+    } verbs[] = {{"run", run}, {"fact", fact}, {"exec", exec}, {"logs", logs}};
+
+    for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
+        if (strcmp(argv[1], verbs[i].name) == 0)
+            return verbs[i].main(argc - 2, argv + 2);
+    die(64, "the first argument must be run, fact, exec or logs");
+}

@@ -1,0 +1,150 @@
+"""THE SEAM. A backend keeps Pods on hosts; it is told what is wanted and reports what is. It never builds Kubernetes JSON.
+
+The contract, which `testing.check_provider` tries on any backend:
+
+- Level-triggered. `sync`, `stop` and `clean` may be called again at any time with what is wanted now; all are idempotent,
+  return soon, and show their progress in `watch`. Absent is success for `stop` and `clean`.
+- `watch` yields, for each host, everything in full, then `Listed`; then changes. After a lost link it yields `HostSeen` with
+  state LOST, and everything in full again when the link is back. A Pod that a host had and a full listing lacks is gone.
+- Attempts are keyed (UID, container, attempt): asking twice for one that exists is success; a running one is never disturbed.
+- Cancelling any call leaves something that `watch` can describe.
+- `Unreachable` says that the outcome is unknown. It never means that nothing happened.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from vknix.core.facts import HostFacts, HostName, PodFacts, Uid
+from vknix.core.inputs import Inputs
+from vknix.core.pod import Pod
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen:
+    facts: PodFacts
+
+
+@dataclass(frozen=True, slots=True)
+class PodGone:
+    """A listed host has nothing of this Pod any more."""
+
+    uid: Uid
+    host: HostName
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeen:
+    facts: HostFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """That was all that `host` has: a Pod not named since the link came up is not there."""
+
+    host: HostName
+
+
+Seen = PodSeen | PodGone | HostSeen | Listed
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a Pod goes: chosen before it starts, written to the Pod, and only then acted on. No addresses: the host's own."""
+
+    host: HostName
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a terminal, in characters."""
+
+    width: int
+    height: int
+
+
+class Streams(Protocol):
+    """The client's end of an exec. Writes return when there is room: a slow reader holds back only its own stream."""
+
+    async def read_stdin(self) -> bytes:
+        """The next piece; b"" once the client has closed its side (at once where stdin was not asked for)."""
+
+    async def write_stdout(self, data: bytes) -> None: ...
+
+    async def write_stderr(self, data: bytes) -> None: ...
+
+    async def next_size(self) -> Size | None:
+        """The next size of the terminal; None once there are no more. Waits for ever where none comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecRequest:
+    """`stderr` is False with a terminal, where stdout carries both."""
+
+    uid: Uid
+    container: str
+    argv: tuple[str, ...]
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """`attempt` is resolved by the caller; `since` is seconds since the epoch; tail first, then since, then the limit."""
+
+    attempt: int
+    follow: bool = False
+    timestamps: bool = False
+    tail_lines: int | None = None
+    limit_bytes: int | None = None
+    since: float | None = None
+
+
+class Provider(Protocol):
+    def watch(self) -> AsyncGenerator[Seen, None]:
+        """Follows all hosts for ever. One caller; closing the iterator ends the links to the hosts."""
+
+    def configure(self, pod_cidrs: tuple[str, ...], told: Mapping[HostName, str]) -> Mapping[HostName, str]:
+        """Gives each host a piece of the Pod CIDRs; what was `told` is kept. The caller writes the answer to the Node, then
+        `place` may be asked."""
+
+    def place(self, pod: Pod, hosts: Mapping[HostName, HostFacts]) -> Place:
+        """Chooses a host and addresses among `hosts`, and reserves them until the Pod is seen or `release`d.
+
+        Refused with the kubelet's reason (`OutOfcpu`, ...) where the Pod can fit no host of the pool now.
+        """
+
+    def adopt(self, pod: Pod, place: Place) -> None:
+        """Says that a Pod was placed before: its addresses are taken."""
+
+    def release(self, uid: Uid) -> None:
+        """The Pod is gone from the cluster and from its host."""
+
+    async def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
+        """Makes what is missing of the Pod's sandbox, files and closures, and starts the containers named in `run`.
+
+        A closure that must be fetched is fetched in the background: nothing starts, and its images' facts say how it goes. A
+        container that waits for its host to restart it is started at once.
+        """
+
+    async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
+        """Asks the containers to end (no names: all); at `deadline`, or when called after it, kills what is left.
+
+        A later call can only shorten. `grace_s` is the Pod's own grace, which a host keeps to by itself.
+        """
+
+    async def clean(self, uid: Uid, host: HostName) -> None:
+        """Removes all that the host has of a Pod: slice, network, files, logs. Nothing of it runs any more."""
+
+    async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int:
+        """Runs argv in a container: the exit code, 128 + n after signal n.
+
+        NotFound where the container does not run; Refused where argv can't be executed, in words for the user; Unreachable where
+        the link died, which is never an exit code. Cancelling it ends the command.
+        """
+
+    def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
+        """The log of one attempt, in pieces as they are to be sent. Following ends when the attempt has ended and is drained."""
