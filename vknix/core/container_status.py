@@ -12,7 +12,7 @@ from vknix.core.pod import Container, Pod
 from vknix.errors import Refused
 
 RUNTIME = "systemd-nspawn"
-_LOST_MESSAGE = "The container could not be located when the pod was listed"
+_LOST_MESSAGE = "The container could not be located when the pod was {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ def container_status(of: ContainerView) -> dict[str, Any]:
     return {
         "name": container.name,
         "image": container.image,
-        "imageID": _image_id(of) if seen is not None else of.told.get("imageID", ""),
+        "imageID": _image_id(of) if states.get("containerID") else of.told.get("imageID", ""),
         "containerID": "",
-        "restartCount": 0,
         "lastState": {},
         **states,
+        "restartCount": max(states.get("restartCount", 0), of.told.get("restartCount", 0)),  # also where a host lost its facts
         "ready": running,
         "started": running,
         **_resources(container),
@@ -81,12 +81,14 @@ def _image_id(of: ContainerView) -> str:
 
 def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
     ended = seen.last_exit
+    if ended is None and seen.state is State.PREPARING:  # not told before it runs, which is a moment later
+        return {"state": {"waiting": _waiting(of)}}
     states: dict[str, Any] = {"restartCount": seen.attempt, "containerID": _id(seen.id or (ended.id if ended else ""))}
     if seen.state in (State.RUNNING, State.STOPPING):
         state = {"running": {"startedAt": stamp(seen.started or 0)}}
         return {**states, "state": state, "lastState": _terminated(ended) if ended else {}}
     if ended is None:
-        return {**states, "state": {"waiting": _waiting(of)}}
+        return {"state": {"waiting": _waiting(of)}}
     if seen.state is State.STOPPED and of.may_restart(ended.code) and restart.delay_s(seen.streak) > 0:
         return {**states, "state": {"waiting": _crash_loop(of, seen)}, "lastState": _terminated(ended)}
     before = seen.exits[-2] if len(seen.exits) > 1 else None
@@ -104,7 +106,7 @@ def _unknown(of: ContainerView) -> dict[str, Any]:
         "terminated": {
             "exitCode": 137,
             "reason": Reason.UNKNOWN.value,
-            "message": _LOST_MESSAGE,
+            "message": _LOST_MESSAGE.format("deleted" if of.pod.leaving else "terminated"),
             "startedAt": None,
             "finishedAt": None,
         }

@@ -80,7 +80,7 @@ def row(pod: Pod | None) -> Row:
 
 
 def column(facts: PodFacts | None, *, lost: bool) -> Column:
-    """The fold of the containers' states: what is most alive counts. A sandbox without containers is preparing."""
+    """The fold of the containers' states: what is most alive counts. A sandbox without containers has nothing to stop."""
     if lost:
         return Column.LOST
     if facts is None:
@@ -89,7 +89,7 @@ def column(facts: PodFacts | None, *, lost: bool) -> Column:
     for state, of in ((State.RUNNING, Column.RUNNING), (State.STOPPING, Column.STOPPING), (State.PREPARING, Column.PREPARING)):
         if state in states:
             return of
-    return Column.STOPPED if states else Column.PREPARING
+    return Column.STOPPED
 
 
 def step(pod: Pod | None, facts: PodFacts | None, *, lost: bool) -> Step:

@@ -11,6 +11,8 @@ fe00::1\tip6-allnodes
 fe00::2\tip6-allrouters
 """
 
+_NO_DNS = "no cluster DNS is known: dnsPolicy ClusterFirst falls back to Default; set cluster.dns"
+
 
 def hostname(pod: Pod) -> str:
     return pod.spec.hostname or pod.name[:63].rstrip("-.")
@@ -26,12 +28,12 @@ def hosts(pod: Pod, pod_ips: tuple[str, ...], domain: str) -> bytes:
     return _HOSTS + "".join(lines).encode()
 
 
-def resolv_conf(pod: Pod, cluster_dns: tuple[str, ...], domain: str, of_host: str) -> tuple[bytes, bool]:
-    """The file, and whether ClusterFirst had to fall back to Default for want of a cluster DNS."""
+def resolv_conf(pod: Pod, cluster_dns: tuple[str, ...], domain: str, of_host: str) -> tuple[bytes, dict[str, str]]:
+    """The file, and what could not be done as asked: Events, by reason."""
     policy = pod.spec.dns_policy or "ClusterFirst"
     wants_cluster = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not pod.spec.host_network)
     servers, searches, options = _parsed(of_host)
-    missing = wants_cluster and not cluster_dns
+    notes = {"MissingClusterDNS": _NO_DNS} if wants_cluster and not cluster_dns else {}
     if policy == "None":
         servers, searches, options = [], [], []
     elif wants_cluster and cluster_dns:
@@ -44,12 +46,24 @@ def resolv_conf(pod: Pod, cluster_dns: tuple[str, ...], domain: str, of_host: st
         own = [f"{option.name}:{option.value}" if option.value else f"{option.name}" for option in config.options or ()]
         named = {option.partition(":")[0] for option in own}
         options = [option for option in options if option.partition(":")[0] not in named] + own
-    lines = [f"nameserver {server}\n" for server in list(dict.fromkeys(servers))[:3]]
-    if searches:
-        lines.insert(0, f"search {' '.join(list(dict.fromkeys(searches))[:32])}\n")
+    servers, searches = list(dict.fromkeys(servers)), list(dict.fromkeys(searches))
+    kept = servers[:3], _within_limits(searches)
+    for what, asked, used in (("Nameserver", servers, kept[0]), ("Search Line", searches, kept[1])):
+        if len(asked) > len(used):
+            notes["DNSConfigForming"] = f"{what} limits were exceeded, some were omitted, the applied line is: {' '.join(used)}"
+    lines = [f"search {' '.join(kept[1])}\n"] if kept[1] else []
+    lines += [f"nameserver {server}\n" for server in kept[0]]
     if options:
         lines.append(f"options {' '.join(options)}\n")
-    return "".join(lines).encode(), missing
+    return "".join(lines).encode(), notes
+
+
+def _within_limits(searches: list[str]) -> list[str]:
+    """The first 32, and no more than 2048 characters with the spaces between them."""
+    kept = searches[:32]
+    while len(" ".join(kept)) > 2048:
+        kept.pop()
+    return kept
 
 
 def _parsed(text: str) -> tuple[list[str], list[str], list[str]]:

@@ -58,7 +58,7 @@ def _object(fetched: Fetched, key: ObjectKey, optional: bool, namespace: str, pa
     data = fetched.objects.get(key)
     if data is None and not optional:
         raise _config_error(path, f'{key.kind.lower()} "{key.name}" not found', f"create it in namespace {namespace}")
-    return data or {}
+    return data if data is not None else {}
 
 
 def _config_error(path: str, why: str, remedy: str) -> Refused:
@@ -110,7 +110,13 @@ def _quoted(value: str) -> str:
         "\f": "\\f",
         "\v": "\\v",
     }
-    return "".join(plain.get(char) or (char if char.isprintable() else f"\\u{ord(char):04x}") for char in value)
+    return "".join(plain.get(char) or (char if char.isprintable() else _escaped(ord(char))) for char in value)
+
+
+def _escaped(code: int) -> str:
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 _VARIABLE = re.compile(r"\$(?:\$|\(([^)]*)\))")
@@ -122,9 +128,12 @@ def expand(text: str, env: Mapping[str, str]) -> str:
 
 
 def service_links(pod: Pod, services: Iterable[Service]) -> Iterator[tuple[str, str]]:
-    """Docker's link variables: of default/kubernetes always, of the Pod's namespace where enableServiceLinks is not off."""
+    """Docker's link variables: of default/kubernetes always, of the Pod's namespace where enableServiceLinks is not off.
+
+    Those of the Pod's own namespace come last: a Service named kubernetes there wins.
+    """
     linked = pod.spec.enable_service_links is not False
-    for service in services:
+    for service in sorted(services, key=lambda service: service.namespace == pod.namespace):
         if (linked and service.namespace == pod.namespace) or (service.namespace, service.name) == ("default", "kubernetes"):
             yield from _links(service)
 

@@ -209,7 +209,7 @@ def check(spec: dict[str, Any]) -> None:
 _RESOURCES = ("cpu", "memory", "ephemeral-storage")
 
 
-def _check_amount(path: str, name: str, amount: str | int) -> None:
+def _check_amount(path: str, name: str, amount: str | int | float) -> None:
     if name not in _RESOURCES:
         raise Refused(path, "this node has no such resource", remedy="ask for " + ", ".join(_RESOURCES) + " only")
     try:

@@ -25,14 +25,18 @@ class File:
 def _projections(volume: Volume) -> tuple[list[Projection], int] | None:
     """Each of these volume types is a projection with one source; None for other types."""
     if volume.config_map is not None:
-        return [Projection(config_map=volume.config_map)], volume.config_map.default_mode or _DEFAULT_MODE
+        return [Projection(config_map=volume.config_map)], _mode(volume.config_map.default_mode, _DEFAULT_MODE)
     if volume.secret is not None:
-        return [Projection(secret=volume.secret)], volume.secret.default_mode or _DEFAULT_MODE
+        return [Projection(secret=volume.secret)], _mode(volume.secret.default_mode, _DEFAULT_MODE)
     if volume.downward_api is not None:
-        return [Projection(downward_api=volume.downward_api)], volume.downward_api.default_mode or _DEFAULT_MODE
+        return [Projection(downward_api=volume.downward_api)], _mode(volume.downward_api.default_mode, _DEFAULT_MODE)
     if volume.projected is not None:
-        return volume.projected.sources or [], volume.projected.default_mode or _DEFAULT_MODE
+        return volume.projected.sources or [], _mode(volume.projected.default_mode, _DEFAULT_MODE)
     return None
+
+
+def _mode(own: int | None, default: int) -> int:
+    return default if own is None else own
 
 
 def _sources(pod: Pod) -> Iterator[Projection]:
@@ -109,14 +113,14 @@ def _keys(
         raise _failed(path, volume, f'{key.kind.lower()} "{key.name}" not found', "create it")
     for item in source.items or [KeyToPath(name, name) for name in data]:
         if item.key in data:
-            yield File(_inside(item.path, path), item.mode or mode, data[item.key])
+            yield File(_inside(item.path, path), _mode(item.mode, mode), data[item.key])
         elif not source.optional:
             raise _failed(path, volume, f"references non-existent config key: {item.key}", f"add the key to {key.kind} {key.name}")
 
 
 def _downward(pod: Pod, path: str, source: DownwardSource, mode: int, around: Surroundings) -> Iterator[File]:
     for item in source.items or ():
-        yield File(_inside(item.path, path), item.mode or mode, _downward_text(pod, path, item, around).encode())
+        yield File(_inside(item.path, path), _mode(item.mode, mode), _downward_text(pod, path, item, around).encode())
 
 
 def _downward_text(pod: Pod, path: str, item: DownwardItem, around: Surroundings) -> str:
@@ -134,13 +138,13 @@ def _failed(path: str, volume: Volume, why: str, remedy: str) -> Refused:
 
 def _inside(path: str, field_path: str) -> str:
     """Refused where a path would leave its volume (atomic_writer.go's rules)."""
-    parts = path.split("/")
-    too_long = len(path) > 4096 or any(len(part) > 255 for part in parts)
-    if not path or path.startswith("/") or ".." in parts or parts[0].startswith("..") or too_long:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    too_long = len(path.encode()) > 4096 or any(len(part.encode()) > 255 for part in parts)
+    if not parts or path.startswith("/") or ".." in parts or parts[0].startswith("..") or too_long or "\0" in path:
         raise Refused(
             field_path,
             f"the path {path[:80]!r} leaves its volume",
             remedy="use a relative path without ..",
             reason="FailedMount",
         )
-    return "/".join(part for part in parts if part not in ("", "."))
+    return "/".join(parts)

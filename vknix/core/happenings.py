@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vknix.core import image, resources, restart
 from vknix.core import pod as pods
-from vknix.core.facts import ContainerFacts, HostFacts, ImageFacts, ImageState, PodFacts, State
+from vknix.core.facts import ContainerFacts, HostFacts, ImageFacts, ImageState, PodFacts, Reason, State
 from vknix.core.pod import Container, Pod
 
 
@@ -45,16 +45,29 @@ def _image(container: Container, before: ImageFacts | None, after: ImageFacts | 
 def _container(pod: Pod, container: Container, before: ContainerFacts | None, after: ContainerFacts | None) -> Iterator[Happening]:
     if after is None:
         return
-    began = before is None or before.attempt < after.attempt
-    if after.state in (State.PREPARING, State.RUNNING) and began:
+    same = before if before is not None and before.attempt == after.attempt else None
+    if same is None:
         yield Happening("Created", f"Created container: {container.name}", container.name)
-    if after.state is State.RUNNING and (began or (before is not None and before.state is not State.RUNNING)):
+    if _has_run(after) and not (same is not None and _has_run(same)):
         yield Happening("Started", f"Started container {container.name}", container.name)
     ended = after.last_exit
+    if _could_not_start(after) and not (same is not None and _could_not_start(same)):
+        assert ended is not None
+        yield Happening("Failed", f"Error: {ended.message.strip()}", container.name, warning=True)
     waits = after.state is State.STOPPED and ended is not None and restart.may_restart(pod.spec.restart_policy, ended.code)
     if waits and not pod.leaving and restart.delay_s(after.streak) > 0 and (before is None or before.state is not State.STOPPED):
         what = f"{container.name} in pod {pod.name}_{pod.namespace}({pod.uid})"
         yield Happening("BackOff", f"Back-off restarting failed container {what}", container.name, warning=True)
+
+
+def _has_run(of: ContainerFacts) -> bool:
+    """Whether this attempt did: a short one has ended before anybody saw it run."""
+    return of.state is not State.PREPARING and not _could_not_start(of)
+
+
+def _could_not_start(of: ContainerFacts) -> bool:
+    ended = of.last_exit
+    return of.state is State.STOPPED and ended is not None and ended.reason is Reason.START_ERROR
 
 
 def unenforced(pod: Pod, host: HostFacts) -> tuple[str, ...]:

@@ -80,12 +80,7 @@ def resolve(pod: Pod, fetched: Fetched, around: Surroundings) -> Inputs:
             made[container.name] = _container(pod, path, container, fetched, around)
         except Refused as refusal:
             held[container.name] = refusal
-    resolv_conf, missing_dns = dns.resolv_conf(pod, around.cluster_dns, around.cluster_domain, around.host_resolv_conf)
-    notes = (
-        (Note("MissingClusterDNS", "no cluster DNS is known: dnsPolicy ClusterFirst falls back to Default; set cluster.dns"),)
-        if missing_dns
-        else ()
-    )
+    resolv_conf, notes = dns.resolv_conf(pod, around.cluster_dns, around.cluster_domain, around.host_resolv_conf)
     return Inputs(
         containers=made,
         held=held,
@@ -94,7 +89,7 @@ def resolve(pod: Pod, fetched: Fetched, around: Surroundings) -> Inputs:
         hosts=dns.hosts(pod, around.pod_ips, around.cluster_domain),
         resolv_conf=resolv_conf,
         refresh_at=files.refresh_at(pod, fetched),
-        notes=notes,
+        notes=tuple(Note(reason, message) for reason, message in notes.items()),
     )
 
 
@@ -106,13 +101,28 @@ def _container(pod: Pod, path: str, container: Container, fetched: Fetched, arou
     if program and not container.command:
         argv = (program, *argv)
     if not argv or not (container.command or program):
-        raise Refused(
+        raise _config_error(
             f"{path}.command",
             "a store path has no program of its own",
-            remedy="write command, or an image that goes on to a program (/nix/store/HASH-NAME/bin/PROGRAM)",
-            reason="CreateContainerConfigError",
+            "write command, or an image that goes on to a program (/nix/store/HASH-NAME/bin/PROGRAM)",
         )
+    _check_text(path, container, argv, made)
     return ContainerInputs(argv, tuple(made.items()))
+
+
+def _check_text(path: str, container: Container, argv: tuple[str, ...], made: Mapping[str, str]) -> None:
+    """No process can be given a NUL."""
+    if "\0" in (container.working_dir or ""):
+        raise _config_error(f"{path}.workingDir", "it has a NUL character in it", "leave it out")
+    if any("\0" in word for word in argv):
+        raise _config_error(f"{path}.command", "a word has a NUL character in it", "leave it out")
+    for name, value in made.items():
+        if "\0" in name + value:
+            raise _config_error(f"{path}.env", f"the value of {name} has a NUL character in it", "mount it as a file")
+
+
+def _config_error(path: str, why: str, remedy: str) -> Refused:
+    return Refused(path, why, remedy=remedy, reason="CreateContainerConfigError")
 
 
 def _check_user(pod: Pod, path: str, container: Container) -> None:
@@ -120,9 +130,8 @@ def _check_user(pod: Pod, path: str, container: Container) -> None:
     must = own.run_as_non_root if own and own.run_as_non_root is not None else whole.run_as_non_root if whole else None
     user = own.run_as_user if own and own.run_as_user is not None else whole.run_as_user if whole else None
     if must and not user:
-        raise Refused(
+        raise _config_error(
             f"{path}.securityContext.runAsNonRoot",
             "container has runAsNonRoot and a closure runs as root unless told otherwise",
-            remedy="set runAsUser",
-            reason="CreateContainerConfigError",
+            "set runAsUser",
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vknix.core import quantity
 from vknix.core.container_status import RUNTIME, stamp
 from vknix.core.facts import HostFacts, HostState
 
@@ -30,11 +31,13 @@ class NodeSettings:
     version: str  # of vknix
 
 
-def new_node(settings: NodeSettings, hosts: Iterable[HostFacts], now: float) -> dict[str, Any]:
+def new_node(settings: NodeSettings, hosts: Iterable[HostFacts], now: float, pod_cidrs: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`pod_cidrs` of a Node that comes back: its Pods have addresses in them."""
     facts = list(hosts)
     taints = [
         {"key": taint.key, "effect": taint.effect} | ({"value": taint.value} if taint.value else {}) for taint in settings.taints
     ]
+    cidrs = {"podCIDR": pod_cidrs[0], "podCIDRs": list(pod_cidrs)} if pod_cidrs else {}
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -43,7 +46,7 @@ def new_node(settings: NodeSettings, hosts: Iterable[HostFacts], now: float) -> 
             "labels": labels(settings, facts),
             "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
         },
-        "spec": {"taints": taints} if taints else {},
+        "spec": ({"taints": taints} if taints else {}) | cidrs,
         "status": node_status(settings, facts, {}, now, networked=False),
     }
 
@@ -75,7 +78,7 @@ def node_status(
         "conditions": _conditions(known, listed, told, now, networked=networked),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.port}},
         "nodeInfo": _info(settings, listed or known),
-        "declaredFeatures": sorted(settings.features) or None,
+        "declaredFeatures": sorted(set(settings.features)) or None,
         "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False}}],
     }
 
@@ -127,6 +130,8 @@ def _readiness(known: list[HostFacts], listed: list[HostFacts], *, networked: bo
     away = [f"{facts.name}: {facts.message or 'not reached yet'}" for facts in known if facts.state is not HostState.LISTED]
     if not listed:
         return "False", "KubeletNotReady", "no host answers: " + "; ".join(away) if away else "no host is configured"
+    if not networked:
+        return "False", "KubeletNotReady", "the Pod network is not ready: the Node has no podCIDR yet; set nodes[].podCIDRs"
     if away:
         return (
             "True",
@@ -149,12 +154,20 @@ def _condition(kind: str, status: str, reason: str, message: str, told: Mapping[
     }
 
 
+def is_ready(told: Mapping[str, Any]) -> bool:
+    return any(condition.get("type") == "Ready" and condition.get("status") == "True" for condition in told.get("conditions") or ())
+
+
 def differs(told: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether more than heartbeat times has changed."""
+    """Whether more than heartbeat times has changed. Quantities are compared, not their texts: the API server writes 4000m as 4."""
 
     def timeless(status: Mapping[str, Any]) -> dict[str, Any]:
         conditions = [{**condition, "lastHeartbeatTime": None} for condition in status.get("conditions") or ()]
-        return {**status, "conditions": sorted(conditions, key=lambda condition: str(condition["type"]))}
+        amounts = {
+            kind: {name: quantity.parse(text) for name, text in (status.get(kind) or {}).items()}
+            for kind in ("capacity", "allocatable")
+        }
+        return {**status, **amounts, "conditions": sorted(conditions, key=lambda condition: str(condition["type"]))}
 
     before = timeless({key: told.get(key) for key in wanted})
     return before != timeless(wanted)

@@ -29,7 +29,7 @@ class FieldSelector(_Api, frozen=True):
 class ResourceSelector(_Api, frozen=True):
     resource: str
     container_name: str | None = None
-    divisor: str | int | None = None
+    divisor: str | int | float | None = None
 
 
 class EnvSource(_Api, frozen=True):
@@ -84,8 +84,8 @@ class PodSecurityContext(_Api, frozen=True):
 
 
 class Resources(_Api, frozen=True):
-    limits: dict[str, str | int] | None = None
-    requests: dict[str, str | int] | None = None
+    limits: dict[str, str | int | float] | None = None
+    requests: dict[str, str | int | float] | None = None
 
 
 class VolumeMount(_Api, frozen=True):

@@ -29,7 +29,7 @@ def requests(container: Container) -> Amounts:
     return _amounts({**((resources and resources.limits) or {}), **((resources and resources.requests) or {})})
 
 
-def _amounts(of: dict[str, str | int]) -> Amounts:
+def _amounts(of: dict[str, str | int | float]) -> Amounts:
     return Amounts(
         cpu_milli=quantity.milli(of["cpu"]) if "cpu" in of else None,
         memory_bytes=quantity.whole(of["memory"]) if "memory" in of else None,

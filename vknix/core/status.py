@@ -23,7 +23,7 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
     if view.lost is not None:
         return _lost(pod, view)
     statuses = [container_status(ContainerView(pod, path, container, view)) for path, container in pods.containers(pod)]
-    phase = _phase(pod, statuses)
+    phase = _phase(pod, view, statuses)
     return {
         "phase": phase,
         "reason": None,
@@ -78,13 +78,16 @@ def _addresses(pod: Pod, view: View) -> dict[str, Any]:
     return of
 
 
-def _phase(pod: Pod, statuses: list[dict[str, Any]]) -> str:
-    """getPhase: a container that waits after it has run counts as stopped, so a crash loop is Running."""
+def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]]) -> str:
+    """getPhase: a container that waits after it has run counts as stopped, so a crash loop is Running.
+
+    A leaving Pod of which its host has nothing is over, also where a container never ran: that one has failed.
+    """
     running = sum("running" in status["state"] for status in statuses)
     waiting = sum("waiting" in status["state"] and not status.get("lastState") for status in statuses)
     ends = [_terminated(status) for status in statuses if "running" not in status["state"]]
     if waiting:
-        return "Pending"
+        return "Failed" if row(pod) is Row.LEAVING and view.facts is None else "Pending"
     if running:
         return "Running"
     codes = [end["exitCode"] for end in ends if end is not None]
@@ -105,7 +108,7 @@ OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady",
 
 
 def _conditions(pod: Pod, view: View, phase: str, statuses: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    sandbox = view.facts is not None and bool(view.facts.addresses or view.facts.containers)
+    sandbox = any("waiting" not in status["state"] or status.get("lastState") for status in statuses)
     ready = _ready(pod, phase, statuses)
     gates = _gates(pod) if ready["ok"] else ready
     over = {"reason": "PodCompleted"} if phase == "Succeeded" else {}

@@ -59,12 +59,16 @@ class _Series:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """As a kubelet has them, and how many events may wait while the API server takes none."""
+    """As a kubelet has them, and how many events may wait while the API server takes none.
+
+    `linger_s`: an Event waits so long, for what it tells of should not wait for it.
+    """
 
     qps: float = 50.0
     burst: float = 100.0
     retry_s: float = 5.0
     queue: int = 1000
+    linger_s: float = 0.25
 
 
 class Recorder:
@@ -96,6 +100,7 @@ class Recorder:
         allowance, then = burst, time.monotonic()
         while True:
             await self._ready.wait()
+            await self._linger()
             allowance, then = min(burst, allowance + (time.monotonic() - then) * qps), time.monotonic()
             if allowance < 1:
                 await asyncio.sleep((1 - allowance) / qps)
@@ -105,6 +110,11 @@ class Recorder:
                 self._ready.clear()
             await self._deliver(event)
             allowance -= 1
+
+    async def _linger(self) -> None:
+        young_s = self._limits.linger_s - (self._clock() - self._queue[0].at)
+        if young_s > 0:
+            await asyncio.sleep(young_s)
 
     async def _deliver(self, event: _Event) -> None:
         """Until the API server has it or refuses it; meanwhile the queue forgets its oldest."""

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from vknix.core import nodestatus
-from vknix.core.facts import HostName
+from vknix.core.facts import HostName, HostState
 from vknix.core.nodestatus import NodeSettings
 from vknix.errors import Conflict, NotFound, Unreachable
 from vknix.kube import api, watch
@@ -50,6 +50,7 @@ class Heartbeat:
         self._changed = changed
         self._node: dict[str, Any] | None = None
         self._configured: Mapping[HostName, str] = {}
+        self._given_cidrs: tuple[str, ...] = ()
         self._told_at = 0.0
         self._ready: str | None = None
 
@@ -98,7 +99,7 @@ class Heartbeat:
         await self._tell(node)
 
     async def _register(self) -> None:
-        wanted = nodestatus.new_node(self._settings, self._ledger.hosts.values(), time.time())
+        wanted = nodestatus.new_node(self._settings, self._ledger.hosts.values(), time.time(), self._given_cidrs)
         try:
             self._node = _decode(await api.create_node(self._client, wanted))
             log.info("registered node %s", self._settings.name)
@@ -113,7 +114,8 @@ class Heartbeat:
 
     async def _configure(self, node: dict[str, Any]) -> None:
         """The pieces of the Pod CIDRs are on the Node before the first Pod is."""
-        cidrs = self._pod_cidrs or tuple(node["spec"].get("podCIDRs") or ())
+        self._given_cidrs = tuple(node["spec"].get("podCIDRs") or ()) or self._given_cidrs
+        cidrs = self._pod_cidrs or self._given_cidrs
         if not cidrs:
             return
         annotations = node["metadata"].get("annotations") or {}
@@ -139,12 +141,19 @@ class Heartbeat:
     async def _tell(self, node: dict[str, Any]) -> None:
         hosts = self._ledger.hosts.values()
         told = node.get("status") or {}
+        if not self._told_at and not self._all_asked() and nodestatus.is_ready(told):
+            return  # a restart of vknix is no reason to say that a node which is ready is not
         wanted = nodestatus.node_status(self._settings, hosts, told, time.time(), networked=bool(self._configured))
         if not nodestatus.differs(told, wanted) and time.monotonic() - self._told_at < _REPORT_S:
             return
         answer = await api.patch_node_status(self._client, self._settings.name, {"status": wanted})
         self._node, self._told_at = _decode(answer), time.monotonic()
         self._say_ready(wanted)
+
+    def _all_asked(self) -> bool:
+        """Whether each host has answered, or has not in time."""
+        hosts = self._ledger.hosts.values()
+        return bool(hosts) and all(facts.state is not HostState.UNKNOWN for facts in hosts)
 
     def _say_ready(self, status: Mapping[str, Any]) -> None:
         ready = status["conditions"][-1]["status"]

@@ -9,7 +9,8 @@ from vknix.core.facts import HostName, HostState, Uid
 from vknix.core.pod import PodRecord
 from vknix.kube import api, watch
 from vknix.ledger import Ledger
-from vknix.loops.worker import Tools, Worker
+from vknix.loops.tools import Tools
+from vknix.loops.worker import Worker
 from vknix.provider import HostSeen, Listed, PodGone, PodSeen, Seen
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class Pods:
         self._workers: dict[Uid, Worker] = {}
         self._woken: dict[Uid, None] = {}
         self._wake = asyncio.Event()
-        self._listed = False
+        self._listed = asyncio.Event()  # the API server has said what is wanted
         self._since: dict[HostName, set[Uid]] = {}  # the Pods that a host has named since its link came up
 
     async def run(self) -> None:
@@ -57,9 +58,9 @@ class Pods:
         for uid in self._ledger.wanted.keys() - {record.uid for record in items}:
             self._ledger.unwant(uid)
             self.wake(uid)
-        if not self._listed:
+        if not self._listed.is_set():
             self._tools.inherited.update(record.uid for record in items)
-            self._listed = True
+            self._listed.set()
         for record in items:
             self.want(record)
         for uid in list(self._ledger.seen):
@@ -104,6 +105,8 @@ class Pods:
         self.wake(uid)
 
     async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
+        """Nobody works before the first list: a Pod that a host has would look as if it were deleted."""
+        await self._listed.wait()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -111,7 +114,5 @@ class Pods:
             for uid in woken:
                 worker = self._workers.get(uid)
                 if worker is None:
-                    worker = self._workers[uid] = Worker(uid, self._ledger, self._tools, self.want)
+                    worker = self._workers[uid] = Worker(uid, self._ledger, self._tools, self.want, self._workers.pop)
                 worker.wake(tasks)
-            for uid in [uid for uid, worker in self._workers.items() if worker.over]:
-                del self._workers[uid]

@@ -1,7 +1,6 @@
 """One exec: vktool on the host, joined to the client's streams. Cancelling it closes the channel: vktool then ends all of it."""
 
 import asyncio
-import itertools
 import secrets
 import shlex
 from collections.abc import Awaitable, Callable
@@ -15,7 +14,6 @@ from vknix.provider import ExecRequest, Size, Streams
 
 _BLOCK = 1 << 16
 _NOT_ENTERED, _NOT_RUN, _NOT_FOUND = 125, 126, 127
-_numbers = itertools.count(1)  # of the cgroup of each exec of this process; a nonce tells them from another's
 _FIRST_SIZE = Size(80, 24)
 
 
@@ -24,7 +22,7 @@ async def run_exec(link: Link, tool: str, request: ExecRequest, streams: Streams
     nonce = secrets.token_hex(8)
     uid32 = paths.uid32(request.uid)
     run = paths.run_of(uid32, request.container)
-    number = f"{nonce[:4]}{next(_numbers)}"
+    number = str(secrets.randbits(62))  # of its cgroup: of all execs in this container, whoever began them
     words = [tool, "exec", f"{run}/run", f"{run}/identity", number, nonce, "tty" if request.tty else "notty", "--", *request.argv]
     size = (_FIRST_SIZE.width, _FIRST_SIZE.height) if request.tty else None
     async with link.stream(f"exec {shlex.join(words)}", tty=size) as process:

@@ -7,6 +7,7 @@ the table `inet vknix` or a name `vnet*` (which NixOS' dhcpcd and systemd-networ
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_network
+from itertools import combinations
 
 from vknix.core.facts import HostName
 
@@ -33,6 +34,7 @@ def slices(
     given = {host: IPv4Network(cidr) for host, cidr in hosts.items() if cidr}
     kept = {host: IPv4Network(cidr) for host, cidr in told.items() if host in hosts and host not in given}
     made = given | kept
+    _check_apart(made)
     left = sorted(host for host in hosts if host not in made)
     if not left:
         return made
@@ -48,6 +50,14 @@ def slices(
     return made
 
 
+def _check_apart(made: Mapping[HostName, IPv4Network]) -> None:
+    for one, other in combinations(sorted(made), 2):
+        if made[one].overlaps(made[other]):
+            raise ValueError(
+                f"the slices of hosts {one} ({made[one]}) and {other} ({made[other]}) overlap: change nodes[].hosts[].slice"
+            )
+
+
 def _pieces(cidrs: tuple[str, ...], hosts: int, kept: list[IPv4Network]) -> list[IPv4Network]:
     """Each CIDR in four, or in as many as there are hosts; in pieces of the size that is in use already where one is."""
     parts = max(4, 1 << (hosts - 1).bit_length())
@@ -55,7 +65,7 @@ def _pieces(cidrs: tuple[str, ...], hosts: int, kept: list[IPv4Network]) -> list
     for cidr in cidrs:
         network = ip_network(cidr)
         if isinstance(network, IPv4Network):
-            prefix = kept[0].prefixlen if kept else min(30, network.prefixlen + parts.bit_length() - 1)
+            prefix = max(of.prefixlen for of in kept) if kept else min(30, network.prefixlen + parts.bit_length() - 1)
             pieces += network.subnets(new_prefix=max(prefix, network.prefixlen))
     return pieces
 

@@ -1,5 +1,6 @@
 """What a closure is on a host, and the texts that ask for it, fetch it and give a machine its view of it. Pure."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,10 +33,10 @@ class Closure:
 
 def query(root: StorePath) -> str:
     """The root exists before the question is asked, so that no garbage collection comes in between."""
-    link = f"{paths.ROOTS}/{paths.base(root)}"
+    link, of = shlex.quote(f"{paths.ROOTS}/{paths.base(root)}"), shlex.quote(root)
     return (
-        f"PATH={paths.SEARCH}; export PATH\nmkdir -p {paths.ROOTS}\nln -sfn {root} {link}\n"
-        f"all=$(nix-store --query --requisites {root} 2>/dev/null) || {{ rm -f {link}; exit {MISSING}; }}\n"
+        f"PATH={paths.SEARCH}; export PATH\nmkdir -p {paths.ROOTS}\nln -sfn {of} {link}\n"
+        f"all=$(nix-store --query --requisites {of} 2>/dev/null) || {{ rm -f {link}; exit {MISSING}; }}\n"
         "ls /nix | tr '\\n' ' '; echo\n"
         'printf \'%s\\n\' "$all" | xargs sh -c \'exec find "$@" -maxdepth 0 -printf "%y %p %l\\n"\' find\n'
     )
@@ -79,8 +80,8 @@ def _farm(of: Closure, at: str) -> Iterator[Entry]:
 
 def finish_farm(root: StorePath, nonce: str) -> str:
     """Puts the new farm in place, unless one is there: machines may be using that one."""
-    new = new_farm(root, nonce)
-    return f"if [ -e {paths.farm(root)} ]; then rm -rf {new}; else mv -T {new} {paths.farm(root)}; fi\n"
+    new, farm = shlex.quote(new_farm(root, nonce)), shlex.quote(paths.farm(root))
+    return f"if [ -e {farm} ]; then rm -rf {new}; else mv -T {new} {farm}; fi\n"
 
 
 def fetch(root: StorePath) -> str:
@@ -89,12 +90,12 @@ def fetch(root: StorePath) -> str:
     return (
         f"PATH={paths.SEARCH}; export PATH\n"
         f"systemd-run --quiet --wait --collect --pipe --unit={unit} --property=ExecSearchPath='{paths.SEARCH.replace(':', ' ')}' "
-        f"nix-store --realise {root} --add-root {paths.ROOTS}/{paths.base(root)} 2>&1\n"
+        f"nix-store --realise {shlex.quote(root)} --add-root {shlex.quote(f'{paths.ROOTS}/{paths.base(root)}')} 2>&1\n"
     )
 
 
 def requisites(root: StorePath) -> str:
-    return f"PATH={paths.SEARCH} nix-store --query --requisites {root}"
+    return f"PATH={paths.SEARCH} nix-store --query --requisites {shlex.quote(root)}"
 
 
 # Which of the store paths that come on stdin a host lacks.
@@ -102,7 +103,7 @@ INVALID = f"PATH={paths.SEARCH}; export PATH; exec xargs nix-store --check-valid
 
 
 def export(of: tuple[str, ...]) -> str:
-    return f"PATH={paths.SEARCH}; export PATH; exec nix-store --export {' '.join(of)}"
+    return f"PATH={paths.SEARCH}; export PATH; exec nix-store --export {shlex.join(of)}"
 
 
 IMPORT = f"PATH={paths.SEARCH}; export PATH; exec nix-store --import"
@@ -110,4 +111,4 @@ IMPORT = f"PATH={paths.SEARCH}; export PATH; exec nix-store --import"
 
 def forget(root: StorePath) -> str:
     """A closure that was not used for some time: its view and its root go; the store's garbage collector does the rest."""
-    return f"rm -rf {paths.farm(root)}\nrm -f {paths.ROOTS}/{paths.base(root)}\n"
+    return f"rm -rf {shlex.quote(paths.farm(root))}\nrm -f {shlex.quote(f'{paths.ROOTS}/{paths.base(root)}')}\n"

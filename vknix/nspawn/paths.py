@@ -61,5 +61,16 @@ def farm(root: StorePath) -> str:
     return f"{FARMS}/{base(root)}"
 
 
+def inside(path: str) -> str:
+    """A path in a container's root, absolute and without detours: `..` never leads out of it."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
 def base(path: str) -> str:
     return path.rsplit("/", 1)[1]

@@ -29,7 +29,7 @@ def used(placed: Iterable[Amounts]) -> Used:
 
 
 def choose(asked: Amounts, hosts: Iterable[HostFacts], taken: Mapping[HostName, Used], at_hand: frozenset[HostName]) -> HostName:
-    """The host with the most room; among equals one that has the closures (`at_hand`), then by name.
+    """The host with the most room; among equals one that has the closures (`at_hand`), then fewer Pods, then by name.
 
     Unreachable where no host of the pool answers; Refused with the kubelet's reason (OutOfcpu, ...) where none has room.
     """
@@ -43,7 +43,12 @@ def choose(asked: Amounts, hosts: Iterable[HostFacts], taken: Mapping[HostName, 
         raise Refused(
             "", f"no host of the pool has room: {what[1]}", remedy="ask for less, or add a host", reason=f"OutOf{what[0]}"
         )
-    return min(fitting, key=lambda facts: (_load(asked, facts, taken), facts.name not in at_hand, facts.name)).name
+
+    def rank(facts: HostFacts) -> tuple[float, bool, int, HostName]:
+        there = taken.get(facts.name, Used()).pods
+        return _load(asked, facts, taken), facts.name not in at_hand, there, facts.name
+
+    return min(fitting, key=rank).name
 
 
 def _lack(asked: Amounts, facts: HostFacts, there: Used) -> tuple[str, str] | None:

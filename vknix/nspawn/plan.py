@@ -1,6 +1,7 @@
 """Pod + inputs + host -> MachinePlan: what a host is to have, as values. Pure; unit.py turns it into a tar and a script."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,11 +57,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """`source` on the host, `target` in the container."""
+    """`source` on the host, `target` in the container. `file`: both are files."""
 
     source: str
     target: str
     read_only: bool
+    file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,10 @@ class MachinePlan:
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """`machines` are all containers that can be configured, in the Pod's order; which of them start is the caller's to say."""
+    """`machines` are the containers that can be configured, in the Pod's order; which of them start is the caller's to say.
+
+    `closures` are of all containers. `shared_ipc`: not where a Pod of one container has the IPC namespace to itself anyway.
+    """
 
     uid32: str
     namespace: str
@@ -101,16 +106,13 @@ class PodPlan:
     hostname: str
     hosts: bytes
     resolv_conf: bytes
+    closures: Mapping[str, StorePath]
     machines: tuple[MachinePlan, ...]
+    shared_ipc: bool
     volumes: Mapping[str, tuple[VolumeFile, ...]]
     empty: tuple[str, ...]
     grace_s: int
     limits: Amounts
-
-    @property
-    def shared_ipc(self) -> bool:
-        """A Pod of one container has its IPC namespace to itself anyway."""
-        return len(self.machines) > 1
 
 
 _RESTART = {"Always": "always", "OnFailure": "on-failure", "Never": "no"}
@@ -121,6 +123,7 @@ def pod_plan(
 ) -> PodPlan:
     """`closure_files` by the closure's root. Refused where something in the Pod can't be made on any host."""
     uid32 = paths.uid32(pod.uid)
+    _check_names(pod, uid32, addresses)
     return PodPlan(
         uid32=uid32,
         namespace=pod.namespace,
@@ -129,6 +132,8 @@ def pod_plan(
         hostname=inputs.hostname,
         hosts=inputs.hosts,
         resolv_conf=inputs.resolv_conf,
+        closures={container.name: image.parse(container.image, f"{path}.image").path for path, container in pods.containers(pod)},
+        shared_ipc=len(pod.spec.containers) > 1,
         machines=tuple(
             _machine(pod, path, container, inputs.containers[container.name], uid32, settings, closure_files)
             for path, container in pods.containers(pod)
@@ -139,6 +144,23 @@ def pod_plan(
         grace_s=max(2, pod.spec.grace_s),
         limits=resources.limited(pod),
     )
+
+
+_UID32 = re.compile("[0-9a-f]{32}")
+_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def _check_names(pod: Pod, uid32: str, addresses: tuple[str, ...]) -> None:
+    """The API server sees to it; but paths, units and scripts are made of names, and no address means the host's network."""
+    named = [(f"{path}.name", container.name) for path, container in pods.containers(pod)]
+    named += [(f"spec.volumes[{index}].name", volume.name) for index, volume in enumerate(pod.spec.volumes or ())]
+    for field_path, name in named:
+        if not _LABEL.fullmatch(name):
+            raise Refused(field_path, f"{name!r} is no DNS label", remedy="use lower case letters, digits and dashes")
+    if not _UID32.fullmatch(uid32):
+        raise Refused("metadata.uid", f"{pod.uid!r} is no UUID", remedy="create the Pod through an API server")
+    if not addresses and not pod.spec.host_network:
+        raise Refused("", "the Pod has no address", remedy="create it anew")
 
 
 def _machine(
@@ -160,7 +182,7 @@ def _machine(
         closure_files=closure_files.get(closure, ()),
         argv=inputs.argv,
         env=_environment(closure, uid, pod, inputs),
-        directory=container.working_dir or "/",
+        directory=paths.inside(container.working_dir or "/"),
         uid=uid,
         gid=_first(own.run_as_group if own else None, whole.run_as_group if whole else None),
         groups=tuple((whole and whole.supplemental_groups) or ()),
@@ -222,30 +244,34 @@ def _mounts(pod: Pod, path: str, container: Container, uid32: str) -> Iterator[M
     made = {volume.name: volume for volume in pod.spec.volumes or ()}
     asked = {}
     for index, mount in enumerate(container.volume_mounts or ()):
-        target = "/" + mount.mount_path.strip("/")
-        _check_target(f"{path}.volumeMounts[{index}].mountPath", target)
-        volume = made[mount.name]
+        target = _target(f"{path}.volumeMounts[{index}].mountPath", "/" + mount.mount_path)
+        volume = made.get(mount.name)
+        if volume is None:
+            raise Refused(
+                f"{path}.volumeMounts[{index}].name", f"there is no volume {mount.name!r}", remedy="name one of spec.volumes"
+            )
         if volume.empty_dir is not None:
             asked[target] = Mount(f"{paths.var(uid32)}/empty/{volume.name}", target, bool(mount.read_only))
         else:
             asked[target] = Mount(f"{paths.run(uid32)}/vol/{volume.name}", target, read_only=True)
     own = {
-        "/etc/hosts": Mount(f"{paths.run(uid32)}/hosts", "/etc/hosts", read_only=False),
-        "/etc/resolv.conf": Mount(f"{paths.run(uid32)}/resolv.conf", "/etc/resolv.conf", read_only=False),
+        "/etc/hosts": Mount(f"{paths.run(uid32)}/hosts", "/etc/hosts", read_only=False, file=True),
+        "/etc/resolv.conf": Mount(f"{paths.run(uid32)}/resolv.conf", "/etc/resolv.conf", read_only=False, file=True),
         "/dev/shm": Mount(f"{paths.run(uid32)}/shm", "/dev/shm", read_only=False),  # noqa: S108  # the container's, not ours
     }
-    message = container.termination_message_path or "/dev/termination-log"
-    own[message] = Mount(f"{paths.var_of(uid32, container.name)}/message", message, read_only=False)
-    _check_target(f"{path}.terminationMessagePath", message)
+    message = _target(f"{path}.terminationMessagePath", container.termination_message_path or "/dev/termination-log")
+    own[message] = Mount(f"{paths.var_of(uid32, container.name)}/message", message, read_only=False, file=True)
     yield from sorted({**own, **asked}.values(), key=lambda mount: (mount.target.count("/"), mount.target))
 
 
-def _check_target(field_path: str, target: str) -> None:
-    """The plan makes mount points in the root: a path must stay in it, and in what nspawn's options can say."""
-    if ".." in target.split("/") or target == "/" or not target.startswith("/"):
-        raise Refused(field_path, f"{target!r} is no place in a container", remedy="use an absolute path without ..")
+def _target(field_path: str, asked: str) -> str:
+    """Where a mount goes, without detours. The plan makes mount points in the root: a path must stay in it, and out of /nix."""
+    target = paths.inside(asked)
+    if ".." in asked.split("/") or target == "/" or not asked.startswith("/") or "\0" in asked:
+        raise Refused(field_path, f"{asked!r} is no place in a container", remedy="use an absolute path without ..")
     if target == "/nix" or target.startswith("/nix/"):
         raise Refused(field_path, "/nix is the closure's", remedy="mount elsewhere")
+    return target
 
 
 def oci(plan: PodPlan, machine: MachinePlan) -> bytes:
@@ -257,7 +283,7 @@ def oci(plan: PodPlan, machine: MachinePlan) -> bytes:
         "args": list(machine.argv),
         "env": [f"{name}={value}" for name, value in machine.env],
         "cwd": machine.directory,
-        "capabilities": {kind: list(machine.capabilities) for kind in sets},
+        "capabilities": {**{kind: list(machine.capabilities) for kind in sets}, "inheritable": [], "ambient": []},
         "noNewPrivileges": machine.no_new_privileges,
     }
     namespaces = ["pid", "mount", "uts", *([] if plan.shared_ipc else ["ipc"])]

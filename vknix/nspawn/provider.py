@@ -19,7 +19,7 @@ from vknix.nspawn import place as places
 from vknix.nspawn import plan as plans
 from vknix.nspawn.exec import run_exec
 from vknix.nspawn.host import Host, HostSettings
-from vknix.nspawn.ssh import Address
+from vknix.nspawn.ssh import Address, Finished
 from vknix.provider import ExecRequest, LogOptions, Place, Seen, Streams
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,10 @@ class HostSpec:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
+    """`asked` None: the Pod has ended, and keeps its address but takes no room."""
+
     place: Place
-    asked: Amounts
+    asked: Amounts | None
 
 
 class NspawnProvider:
@@ -90,7 +92,10 @@ class NspawnProvider:
         at_hand = frozenset(
             name for name, host in self._hosts.items() if host.ready and all(host.session.closures.present(root) for root in wanted)
         )
-        taken = {name: places.used(of.asked for of in self._placed.values() if of.place.host == name) for name in hosts}
+        taken = {
+            name: places.used(of.asked for of in self._placed.values() if of.place.host == name and of.asked is not None)
+            for name in hosts
+        }
         name = places.choose(asked, hosts.values(), taken, at_hand)
         chosen = Place(name, (self._free_address(name),))
         self._placed[pod.uid] = _Placed(chosen, asked)
@@ -105,9 +110,9 @@ class NspawnProvider:
         return address
 
     def adopt(self, pod: Pod, place: Place) -> None:
-        self._placed.setdefault(pod.uid, _Placed(place, resources.requested(pod)))
-        if place.addresses:
+        if pod.uid not in self._placed and place.addresses:
             self._last[place.host] = place.addresses[0]
+        self._placed[pod.uid] = _Placed(place, None if pod.ended else resources.requested(pod))
 
     def release(self, uid: Uid) -> None:
         self._placed.pop(uid, None)
@@ -143,9 +148,11 @@ class NspawnProvider:
         async with session.link.stream(f"exec {shlex.join(words)}") as process:
             while block := await process.stdout.read(_BLOCK):
                 yield block
+            said = await process.stderr.read(_BLOCK)
             await process.wait()
             if process.exit_status is None:
                 raise Unreachable(f"host {host}: the link was lost")
+            Finished(process.exit_status, b"", said).checked(host)
 
     def _host(self, name: HostName) -> Host:
         try:

@@ -11,23 +11,25 @@ from vknix.core import restart
 from vknix.core.facts import ContainerFacts, Exit, HostFacts, HostName, HostState, ImageFacts, PodFacts, Reason, State, StorePath
 from vknix.nspawn import paths, tree
 
-# Prints the logs' names and times, then a tar of the small files: of all Pods, or of some.
+# Prints the logs' names and times, then a tar of the small files: of all Pods, or of some. Looks only where vknix itself writes: a
+# container may have files of any name and size in its volumes. tar exits 1 where a file grew or went while it was read.
 _LIST = r"""PATH=%(path)s; export PATH
 cd / || exit 1
-find %(var)s -maxdepth %(depth)d -path '*/log/*.log' -printf '%%p %%T@\n' 2>/dev/null
+find %(logs)s -maxdepth 1 -name '*.log' -printf '%%p %%T@\n' 2>/dev/null
 printf '\0'
-find %(var)s %(run)s -maxdepth %(depth)d \( -name pod.json -o -name facts -o -name net \) -type f -print0 2>/dev/null |
-  tar --null --no-recursion -cf - -T -
+find %(files)s -maxdepth 0 -type f -print0 2>/dev/null |
+  tar --null --no-recursion --ignore-failed-read --warning=none -cf - -T - || [ $? = 1 ]
 """
 
 
 def list_script(only: Collection[str] = ()) -> str:
     """`only`: UIDs without dashes; none: all Pods."""
+    of = only or ("*",)
+    files = [(f"{paths.var(each)}/pod.json", paths.var_of(each, "*") + "/facts", f"{paths.run(each)}/net") for each in of]
     return _LIST % {
         "path": paths.SEARCH,
-        "var": " ".join(paths.var(uid32)[1:] for uid32 in only) or paths.VAR[1:],
-        "run": " ".join(paths.run(uid32)[1:] for uid32 in only) or paths.RUN[1:],
-        "depth": 4 if only else 5,
+        "logs": " ".join(paths.var_of(each, "*")[1:] + "/log" for each in of),
+        "files": " ".join(path[1:] for each in files for path in each),
     }
 
 
@@ -63,7 +65,10 @@ def found(listing: bytes) -> Iterator[Found]:
         parts = path.split("/")
         if parts[-1] == "pod.json" and path == f"{paths.var(parts[-2])}/pod.json":
             uid32 = parts[-2]
-            record = json.loads(data)
+            try:
+                record = json.loads(data)
+            except ValueError:  # a power cut left it empty; what is wanted of the Pod is made anew
+                continue
             yield Found(
                 uid32,
                 record["namespace"],
@@ -88,15 +93,20 @@ def _logs(listing: bytes) -> dict[str, dict[str, dict[int, float]]]:
     return logs
 
 
+_TORN: dict[str, Any] = {"result": "lost", "torn": True}
+
+
 def _lines(data: bytes) -> tuple[dict[str, Any], ...]:
-    """A torn last line (a power cut) is no fact."""
-    lines = []
-    for line in data.splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return tuple(lines)
+    """A line an attempt, as vktool counts them: of a torn one (a power cut) no more is known."""
+    return tuple(_line(line) for line in data.removesuffix(b"\n").split(b"\n")) if data else ()
+
+
+def _line(text: bytes) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return _TORN
+    return line if isinstance(line, dict) else _TORN
 
 
 def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapping[StorePath, ImageFacts]) -> PodFacts:
@@ -118,12 +128,19 @@ def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapp
     )
 
 
+def ended(unit: Unit) -> bool:
+    """Its attempt is over, and its fact written."""
+    return unit.active in ("inactive", "failed") or unit.sub.startswith("auto-restart")
+
+
 _STATES = {"active": State.RUNNING, "reloading": State.RUNNING, "activating": State.PREPARING, "deactivating": State.STOPPING}
 
 
 def _container(name: str, lines: tuple[dict[str, Any], ...], logs: Mapping[int, float], unit: Unit | None) -> ContainerFacts | None:
     waits = unit is not None and unit.sub.startswith("auto-restart")
     state = State.STOPPED if unit is None or waits else _STATES.get(unit.active, State.STOPPED)
+    if state is not State.STOPPED and lines and lines[-1].get("torn") and max(logs, default=-1) < len(lines):
+        lines = lines[:-1]  # it is being written
     ends = [_exit(line, number, logs) for number, line in enumerate(lines)]
     lost = max(logs, default=-1)
     if state is State.STOPPED and lost >= len(ends):  # it began, and its host went down before it could say how it ended
@@ -173,6 +190,8 @@ def _end(line: Mapping[str, Any]) -> tuple[int, int, Reason]:
     if name:
         number = _signal(name)
         return 128 + number, number, Reason.ERROR
+    if not line.get("code"):  # its program never ran: SERVICE_RESULT says no more
+        return 128, 0, Reason.START_ERROR
     code = int(line.get("status") or 0)
     return code, 0, Reason.COMPLETED if code == 0 else Reason.ERROR
 

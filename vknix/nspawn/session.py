@@ -4,10 +4,11 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Protocol
 
-from vknix.core.facts import HostName, StorePath
+from vknix.core.facts import HostName, PodFacts, StorePath
 from vknix.errors import Deposed, Unreachable
 from vknix.nspawn import bus as buses
 from vknix.nspawn import network, paths, read, tree, unit
@@ -54,6 +55,7 @@ class Session:
         self.units: dict[str, Unit] = {}
         self.wanted: dict[str, PodPlan] = {}  # Pods that wait for closures, and have nothing else here yet
         self.closures = Closures(host.name, link, host.others, self._closure_changed, set())
+        self._told: dict[str, PodFacts] = {}
         self._bus = bus
         self._nft = nft
         self._tasks = tasks
@@ -86,7 +88,7 @@ class Session:
                 else:
                     self.units[name] = buses.merge(self.units.get(name), changed)
                 touched.add(of[0])
-                if changed is None or self.units[name].active != "active":
+                if changed is None or read.ended(self.units[name]):
                     stale.add(of[0])
             known = sorted(stale & self.pods.keys())
             if known:
@@ -103,16 +105,18 @@ class Session:
         found = self.pods.get(uid32)
         if found is None:
             plan = self.wanted[uid32]
-            closures = {machine.container: machine.closure for machine in plan.machines}
-            found = Found(uid32, plan.namespace, plan.name, (), closures)
-        self.host.tell(PodSeen(read.pod_facts(found, self.host.name, self.units, self.closures.facts)))
+            found = Found(uid32, plan.namespace, plan.name, (), plan.closures)
+        facts = read.pod_facts(found, self.host.name, self.units, self.closures.facts)
+        if self._told.get(uid32) != facts:
+            self._told[uid32] = facts
+            self.host.tell(PodSeen(facts))
 
     def _closure_changed(self, root: StorePath) -> None:
         for uid32, found in self.pods.items():
             if root in found.closures.values():
                 self._tell_pod(uid32)
         for uid32, plan in self.wanted.items():
-            if uid32 not in self.pods and any(machine.closure == root for machine in plan.machines):
+            if uid32 not in self.pods and root in plan.closures.values():
                 self._tell_pod(uid32)
 
     async def route(self, changed: asyncio.Event) -> None:
@@ -130,15 +134,17 @@ class Session:
         while True:
             await asyncio.sleep(_SWEEP_S)
             in_use = {root for found in self.pods.values() for root in found.closures.values()}
-            in_use |= {machine.closure for plan in self.wanted.values() for machine in plan.machines}
+            in_use |= {root for plan in self.wanted.values() for root in plan.closures.values()}
             await self.closures.forget_unused(in_use)
 
     async def sync(self, plan: PodPlan, run: tuple[str, ...]) -> None:
-        lacking = [machine.closure for machine in plan.machines if not self.closures.present(machine.closure)]
-        if lacking:
+        lacking = {machine.closure for machine in plan.machines if not self.closures.present(machine.closure)}
+        for root in lacking:
+            self.closures.want(root, self._tasks)
+        plan = replace(plan, machines=tuple(machine for machine in plan.machines if machine.closure not in lacking))
+        run = tuple(machine.container for machine in plan.machines if machine.container in run)
+        if lacking and not run:
             self.wanted[plan.uid32] = plan
-            for root in lacking:
-                self.closures.want(root, self._tasks)
             self._tell_pod(plan.uid32)
             return
         await self._until_networked()
@@ -173,13 +179,12 @@ class Session:
         """What was started counts as being made until its host says more."""
         self.wanted.pop(plan.uid32, None)
         before = self.pods.get(plan.uid32)
-        closures = {machine.container: machine.closure for machine in plan.machines}
         self.pods[plan.uid32] = Found(
             plan.uid32,
             plan.namespace,
             plan.name,
             plan.addresses,
-            closures,
+            plan.closures,
             before.facts if before else {},
             before.logs if before else {},
             network=True,
@@ -205,6 +210,7 @@ class Session:
         if uid32 in self.pods:
             checked(await self.link.finish(unit.clean(uid32, self.settings.epoch)), self.host.name)
             self.pods.pop(uid32, None)
+        self._told.pop(uid32, None)
         for name in [name for name in self.units if name.startswith(f"vk-{uid32}-")]:
             del self.units[name]
         self.host.tell(PodGone(paths.uid(uid32), self.host.name))

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
@@ -38,7 +38,6 @@ class Address:
 @dataclass(slots=True)
 class _Stream:
     connection: asyncssh.SSHClientConnection
-    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_SESSIONS))
     busy: int = 0
 
 
@@ -94,6 +93,7 @@ class Link:
         self.control = control
         self._streams: list[_Stream] = []
         self._changes = asyncio.Semaphore(_SESSIONS)
+        self._opening = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -134,16 +134,17 @@ class Link:
     ) -> AsyncIterator["asyncssh.SSHClientProcess[bytes]"]:
         """A process on a stream connection, for as long as the context lasts; `tty` is its terminal's width and height."""
         stream = await self._place()
-        stream.busy += 1
         process = None
         try:
-            async with stream.places:
-                try:
-                    async with asyncio.timeout(_CONNECT_S):
-                        process = await _open(stream.connection, command, tty)
-                except (OSError, asyncssh.Error, TimeoutError) as error:
-                    raise Unreachable(f"host {self.to.name}: no session: {said(error)}") from error
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    process = await _open(stream.connection, command, tty)
+            except (OSError, asyncssh.Error, TimeoutError) as error:
+                raise Unreachable(f"host {self.to.name}: no session: {said(error)}") from error
+            try:
                 yield process
+            except asyncssh.Error as error:
+                raise Unreachable(f"host {self.to.name}: the link was lost: {said(error)}") from error
         finally:
             if process is not None:
                 process.close()
@@ -151,17 +152,22 @@ class Link:
             self._close_idle(stream)
 
     async def _place(self) -> _Stream:
-        self._streams = [stream for stream in self._streams if not stream.connection.is_closed()]
-        free = next((stream for stream in self._streams if stream.busy < _SESSIONS), None)
-        if free is None:
-            free = _Stream(await _connect(self.to))
-            self._streams.append(free)
-        return free
+        """A connection with a session to spare, which is taken. One is opened at a time: sshd drops some of many (MaxStartups)."""
+        async with self._opening:
+            if self.control.is_closed():
+                raise Unreachable(f"host {self.to.name}: the link was lost")
+            self._streams = [stream for stream in self._streams if not stream.connection.is_closed()]
+            free = next((stream for stream in self._streams if stream.busy < _SESSIONS), None)
+            if free is None:
+                free = _Stream(await _connect(self.to))
+                self._streams.append(free)
+            free.busy += 1
+            return free
 
     def _close_idle(self, stream: _Stream) -> None:
         """One idle connection is kept, for the next exec."""
         idle = [other for other in self._streams if other.busy == 0]
-        if stream.busy == 0 and len(idle) > 1:
+        if stream in idle and len(idle) > 1:
             stream.connection.close()
             self._streams.remove(stream)
 

@@ -64,7 +64,7 @@ def unpack(data: bytes) -> dict[str, bytes]:
     files = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for member in archive:
-            content = archive.extractfile(member)
+            content = archive.extractfile(member) if member.isreg() else None
             if content is not None:
                 files["/" + member.name.removeprefix("./").lstrip("/")] = content.read()
     return files

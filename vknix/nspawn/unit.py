@@ -49,8 +49,6 @@ def _pod_files(plan: PodPlan) -> Iterator[Entry]:
     yield Dir(var, 0o700)
     yield Dir(f"{var}/c", 0o700)
     yield Dir(f"{var}/empty", 0o755)
-    for name in plan.empty:
-        yield Dir(f"{var}/empty/{name}", 0o777)
     for name, of in plan.volumes.items():
         yield from _volume(f"{run}/vol/{name}", of)
     yield File(f"{run}/hosts", plan.hosts, 0o644)
@@ -65,18 +63,15 @@ def _pod_files(plan: PodPlan) -> Iterator[Entry]:
 
 def _record(plan: PodPlan) -> bytes:
     """What vknix must know to take the Pod over again."""
-    closures = {machine.container: machine.closure for machine in plan.machines}
-    return json.dumps({"namespace": plan.namespace, "name": plan.name, "addresses": plan.addresses, "closures": closures}).encode()
+    of = {"namespace": plan.namespace, "name": plan.name, "addresses": plan.addresses, "closures": dict(plan.closures)}
+    return json.dumps(of).encode()
 
 
 def _volume(root: str, of: tuple[VolumeFile, ...]) -> Iterator[Entry]:
-    """A volume as the kubelet's atomic writer lays it out: names -> ..data -> a directory that is changed as a whole.
-
-    The directory is named by what is in it, so that the same content is unpacked over itself.
-    """
-    stamp = "..v" + _digest(of)
+    """What is to be in a volume, beside what is: the script puts it in place as a whole, unless it is there already."""
+    fresh = f"{root}/..new-{_digest(of)}"
     yield Dir(root)
-    yield Dir(f"{root}/{stamp}")
+    yield Dir(fresh)
     made: set[str] = set()
     for file in of:
         parts = file.path.split("/")
@@ -84,11 +79,8 @@ def _volume(root: str, of: tuple[VolumeFile, ...]) -> Iterator[Entry]:
             parent = "/".join(parts[:depth])
             if parent not in made:
                 made.add(parent)
-                yield Dir(f"{root}/{stamp}/{parent}")
-        yield File(f"{root}/{stamp}/{file.path}", file.data, file.mode)
-    yield Link(f"{root}/..data_tmp", stamp)
-    for name in sorted({file.path.split("/")[0] for file in of}):
-        yield Link(f"{root}/{name}", f"..data/{name}")
+                yield Dir(f"{fresh}/{parent}")
+        yield File(f"{fresh}/{file.path}", file.data, file.mode)
 
 
 def _digest(of: tuple[VolumeFile, ...]) -> str:
@@ -127,44 +119,47 @@ def _skeleton(root: str, machine: MachinePlan) -> Iterator[Entry]:
         yield from directory(path, 0o1777 if path == "/var/tmp" else 0o755)  # noqa: S108
     yield from directory("/root", 0o700)
     yield from directory("/tmp", 0o1777)  # noqa: S108
-    yield Link(f"{root}/bin", f"{machine.closure}/bin")
-    yield Link(f"{root}/usr/bin", f"{machine.closure}/bin")
-    yield File(f"{root}/etc/passwd", _PASSWD, 0o644)
-    yield File(f"{root}/etc/group", _GROUP, 0o644)
-    if machine.directory != "/" and not machine.directory.startswith("/nix/"):
+    if not f"{machine.directory}/".startswith(("/nix/", "/bin/", "/usr/bin/")):  # those are the closure's, as they are
         yield from parents(machine.directory + "/x")
     for mount in machine.mounts:
         yield from parents(mount.target)
         if mount.target.startswith("/dev/"):
             continue  # nspawn makes /dev anew
-        if _is_file(mount.source):
+        if mount.file:
             yield File(root + mount.target, b"", 0o644)
         else:
             yield from directory(mount.target)
-
-
-def _is_file(source: str) -> bool:
-    return paths.base(source) in ("hosts", "resolv.conf", "message") and "/vol/" not in source and "/empty/" not in source
+    for path in ("/bin", "/usr/bin"):
+        if path not in made:  # as the place of a volume
+            yield Link(root + path, f"{machine.closure}/bin")
+    for path, data in (("/etc/passwd", _PASSWD), ("/etc/group", _GROUP)):
+        if path not in made:
+            yield File(root + path, data, 0o644)
 
 
 def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Settings) -> str:
-    """The script. `lost`: attempts, by container, that ended without a fact (a power cut) and are given one first."""
+    """The script. `lost`: attempts, by container, that ended without a fact (a power cut) and are given one first.
+
+    The network is made while the units start: vktool waits for its marker before it runs anything.
+    """
     started = [machine for machine in plan.machines if machine.container in run]
-    lines = [guard(settings.epoch), 'rm -f "$0"\n', prepare(plan)]
+    units = " ".join(paths.unit(plan.uid32, machine.container) for machine in started)
+    undo = f"{{ systemctl stop --no-block {units}; exit 1; }}" if started else "exit 1"
+    lines = [guard(settings.epoch), 'rm -f "$0" &\n', _volumes_script(plan)]
     lines += [_lost_script(plan, container, attempt) for container, attempt in lost.items()]
-    if started:
-        lines.append(_START)
+    lines += [f"(\n{_network_script(plan)}) &\nnetwork=$!\n", _ipc_script(plan), _START if started else ""]
     lines += [_start_script(plan, machine, settings) for machine in started]
-    return "".join(lines)
+    return "".join(lines) + f'wait "$network" || {undo}\nwait\n'
 
 
 def prepare(plan: PodPlan) -> str:
     """What the files need done before a container can start: volumes in place, network, shared IPC namespace."""
+    return _volumes_script(plan) + _network_script(plan) + _ipc_script(plan)
+
+
+def _ipc_script(plan: PodPlan) -> str:
     ipc = f"{paths.run(plan.uid32)}/ipc"
-    shared = f"[ -e {ipc} ] || {{ : > {ipc}; unshare --ipc={ipc} true; }}\n" if plan.shared_ipc else ""
-    messages = (f"{paths.var_of(plan.uid32, machine.container)}/message" for machine in plan.machines)
-    termination = "".join(f": >> {message}\nchmod 666 {message}\n" for message in messages)
-    return _volumes_script(plan) + _network_script(plan) + shared + termination
+    return f"mountpoint -q {ipc} || {{ : > {ipc}; unshare --ipc={ipc} true; }}\n" if plan.shared_ipc else ""
 
 
 # A unit that is there already is this attempt's, unless it only waits to be restarted.
@@ -181,17 +176,26 @@ _START = """start() {
 
 
 def _volumes_script(plan: PodPlan) -> str:
-    """The swap of each volume, and the removal of what it showed before."""
-    lines = []
-    for name, of in plan.volumes.items():
-        root = shlex.quote(f"{paths.run(plan.uid32)}/vol/{name}")
-        stamp = "..v" + _digest(of)
-        lines.append(f"mv -T {root}/..data_tmp {root}/..data\n")
-        lines.append(f'for old in {root}/..v*; do [ "$old" = {root}/{stamp} ] || rm -rf "$old"; done\n')
-        names = sorted({file.path.split("/")[0] for file in of})
-        keep = "|".join(shlex.quote(each) for each in names) or "''"
-        lines.append(f'for link in {root}/*; do case ${{link##*/}} in {keep}) ;; *) rm -f "$link";; esac; done\n')
+    """The swap of each volume, and the removal of what it showed before. An emptyDir is made once: its mode is its users' own."""
+    empty = (f"{paths.var(plan.uid32)}/empty/{name}" for name in plan.empty)
+    lines = [f"[ -d {each} ] || mkdir -m 777 {each}\n" for each in empty]
+    lines += [_volume_script(f"{paths.run(plan.uid32)}/vol/{name}", of) for name, of in plan.volumes.items()]
     return "".join(lines)
+
+
+def _volume_script(root: str, of: tuple[VolumeFile, ...]) -> str:
+    """As the kubelet's atomic writer: names -> ..data -> a directory named by what is in it, which is changed as a whole."""
+    new, stamp = f"{root}/..new-{_digest(of)}", f"..v{_digest(of)}"
+    names = [shlex.quote(each) for each in sorted({file.path.split("/")[0] for file in of})]
+    links = "".join(f"[ -L {root}/{name} ] || ln -s ..data/{name} {root}/{name}\n" for name in names)
+    keep = "|".join(names) or "''"
+    return (
+        f"if [ -d {root}/{stamp} ]; then rm -rf {root}/..new-*; else mv -T {new} {root}/{stamp}; fi\n"
+        f'if [ "$(readlink {root}/..data)" != {stamp} ]; then\n'
+        f"ln -sfn {stamp} {root}/..data_tmp\nmv -T {root}/..data_tmp {root}/..data\nfi\n"
+        f'{links}for old in {root}/..v*; do [ "$old" = {root}/{stamp} ] || rm -rf "$old"; done\n'
+        f'for link in {root}/* {root}/.[!.]*; do case ${{link##*/}} in {keep}) ;; *) rm -f "$link";; esac; done\n'
+    )
 
 
 def _network_script(plan: PodPlan) -> str:
@@ -200,13 +204,14 @@ def _network_script(plan: PodPlan) -> str:
     if not plan.addresses:
         return f": > {marker}\n"
     again = f"if [ -e /run/netns/{network.netns(plan.uid32)} ]; then\n{network.remove(plan.uid32)}fi\n"
-    return f"if [ ! -e {marker} ]; then\n{again}{network.make(plan.uid32, plan.addresses[0])}: > {marker}\nfi\n"
+    return f"if [ ! -e {marker} ]; then\nset -e\n{again}{network.make(plan.uid32, plan.addresses[0])}: > {marker}\nfi\n"
 
 
 def _lost_script(plan: PodPlan, container: str, attempt: int) -> str:
     facts = f"{paths.var_of(plan.uid32, container)}/facts"
     line = json.dumps({"attempt": attempt, "id": "", "started": None, "finished": None, "result": "lost"})
-    return f'[ "$(cat {facts} 2>/dev/null | wc -l)" -gt {attempt} ] || echo {shlex.quote(line)} >> {facts}\n'
+    torn = f'[ -z "$(tail -c 1 {facts} 2>/dev/null)" ] || echo >> {facts}\n'
+    return f'{torn}[ "$(cat {facts} 2>/dev/null | wc -l)" -gt {attempt} ] || echo {shlex.quote(line)} >> {facts}\n'
 
 
 def _start_script(plan: PodPlan, machine: MachinePlan, settings: Settings) -> str:
@@ -247,7 +252,8 @@ def properties(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
 def _limits(cpu_milli: int | None, memory_bytes: int | None) -> list[tuple[str, str]]:
     of = []
     if cpu_milli:
-        of.append(("CPUQuota", f"{max(cpu_milli, 10) / 10:g}%"))
+        whole, tenth = divmod(max(cpu_milli, 10), 10)
+        of.append(("CPUQuota", f"{whole}.{tenth}%" if tenth else f"{whole}%"))
     if memory_bytes:
         of += [("MemoryMax", str(memory_bytes)), ("MemorySwapMax", "0")]
     return of
@@ -279,6 +285,7 @@ def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
         f"{var}/skeleton",
         f"{var}/message",
         f"{run}/run",
+        f"{paths.run(plan.uid32)}/net",
         "--",
     ]
     ipc = ["nsenter", f"--ipc={paths.run(plan.uid32)}/ipc"] if plan.shared_ipc else []
@@ -317,15 +324,17 @@ def stop(uid32: str, containers: tuple[str, ...], *, kill: bool, gently: bool, e
     units = " ".join(paths.unit(uid32, container) for container in containers)
     if gently and not kill:
         return f"{guard(epoch)}systemctl kill --kill-whom=main -s TERM {units} 2>/dev/null || :\n"
-    after = f"systemctl kill -s KILL {units} 2>/dev/null || :\n" if kill else ""
+    # The rest goes with the main process (KillMode=mixed); what writes down the end must not be hit.
+    after = f"systemctl kill --kill-whom=main -s KILL {units} 2>/dev/null || :\n" if kill else ""
     return f"{guard(epoch)}systemctl stop --no-block {units} 2>/dev/null || :\n{after}"
 
 
 def clean(uid32: str, epoch: int) -> str:
-    """Nothing of the Pod runs any more: slice, network, files."""
+    """Nothing of the Pod runs any more: slice, network, files. The link goes with the namespace, a moment later."""
     slice_file = f"{paths.UNITS}/{paths.pod_slice(uid32)}"
     ipc = f"{paths.run(uid32)}/ipc"
     return (
-        f"{guard(epoch)}systemctl stop {paths.pod_slice(uid32)} 2>/dev/null || :\nrm -f {slice_file}\n{network.remove(uid32)}"
-        f"[ ! -e {ipc} ] || umount {ipc} 2>/dev/null || :\nrm -rf {paths.run(uid32)} {paths.var(uid32)}\n"
+        f"{guard(epoch)}systemctl stop --no-block {paths.pod_slice(uid32)} 2>/dev/null || :\n"
+        f"ip netns del {network.netns(uid32)} 2>/dev/null || :\n[ ! -e {ipc} ] || umount {ipc} 2>/dev/null || :\n"
+        f"rm -rf {slice_file} {paths.run(uid32)} {paths.var(uid32)}\n"
     )

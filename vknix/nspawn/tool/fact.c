@@ -216,22 +216,27 @@ static void write_fact(const char *file, const struct end *end, const struct att
 }
 
 /* nspawn that was killed leaves these, and refuses its next start for the first of them. */
-static void remove_leftovers(const char *machine)
+static void remove_leftovers(const char *machine, const char *root)
 {
-    char directory[PATH_MAX];
+    char directory[PATH_MAX], lock[PATH_MAX];
+    struct stat of;
 
     path(directory, "/run/systemd/nspawn/unix-export/%s", machine);
     umount2(directory, MNT_DETACH | UMOUNT_NOFOLLOW);
     rmdir(directory);
     path(directory, "/run/systemd/nspawn/propagate/%s", machine);
     rmdir(directory);
+    if (stat(root, &of) == 0) {
+        path(lock, "/run/systemd/nspawn/locks/inode-%lu:%lu", (unsigned long)of.st_dev, (unsigned long)of.st_ino);
+        unlink(lock);
+    }
 }
 
 int fact(int argc, char **argv)
 {
     static struct end end;
     struct attempt attempt;
-    char *last, wanted[128], log[PATH_MAX];
+    char *last, wanted[128], log[PATH_MAX], root[PATH_MAX];
 
     if (argc != 6)
         die(64, "fact LOGDIR FACTS TERMLOG RUNFILE MACHINE file|fallback");
@@ -257,7 +262,8 @@ int fact(int argc, char **argv)
     read_message(&end, argv[2], log, strcmp(argv[5], "fallback") == 0);
     end.oom = ran_out_of_memory(attempt.cgroup);
     write_fact(argv[1], &end, &attempt, torn);
-    remove_leftovers(argv[4]);
+    path(root, "%s/../root", argv[0]);
+    remove_leftovers(argv[4], root);
     unlink(argv[3]);
     return 0;
 }

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BLOCK = 262144, WAIT_MS = 1000 };
+enum { BLOCK = 262144, WAIT_MS = 1000, LOOK_MS = 100 };
 
 struct reader {
     int file;
@@ -154,10 +154,19 @@ static bool writer_gone(int fd)
     return true;
 }
 
+/* Tells of changes to the file; -1 where the host has no inotify instance left (by default it has 128 for each user). */
+static int watch_file(const char *file)
+{
+    int changes = inotify_init1(IN_CLOEXEC);
+
+    return changes >= 0 && inotify_add_watch(changes, file, IN_MODIFY | IN_CLOSE_WRITE) >= 0 ? changes : -1;
+}
+
 /* Sends what comes until the writer is gone and the file is read out, or the client is gone. */
-static void follow(struct reader *reader, int changes)
+static void follow(struct reader *reader, const char *file)
 {
     char events[4096];
+    int changes = watch_file(file);
 
     while (drain(reader)) {
         if (writer_gone(reader->file)) {
@@ -166,7 +175,7 @@ static void follow(struct reader *reader, int changes)
         }
         struct pollfd fds[] = {{changes, POLLIN, 0}, {STDOUT_FILENO, 0, 0}};
         // With a limit in time: a writer that is killed gives up its lock just after the event of its close.
-        if (poll(fds, 2, WAIT_MS) > 0 && fds[1].revents & (POLLERR | POLLHUP))
+        if (poll(fds, 2, changes < 0 ? LOOK_MS : WAIT_MS) > 0 && fds[1].revents & (POLLERR | POLLHUP))
             return;
         if (fds[0].revents && read(changes, events, sizeof events) < 0 && errno != EINTR)
             die(1, "inotify: %m");
@@ -189,12 +198,9 @@ int logs(int argc, char **argv)
     reader.stamps = strcmp(argv[6], "stamps") == 0;
     reader.left = limit < 0 ? LLONG_MAX : limit;
     stamp(reader.since, atoll(argv[3]));
-    int changes = inotify_init1(IN_CLOEXEC);
-    if (changes < 0 || inotify_add_watch(changes, file, IN_MODIFY | IN_CLOSE_WRITE) < 0)
-        die(1, "inotify: %m");
     lseek(reader.file, tail < 0 ? 0 : tail_start(reader.file, tail), SEEK_SET);
     if (strcmp(argv[5], "follow") == 0)
-        follow(&reader, changes);
+        follow(&reader, file);
     else
         drain(&reader);
     return 0;

@@ -1,8 +1,8 @@
 /* vktool: what vknix needs on a bare host, as one static program. Only vknix and the units that it writes call it.
 
-   vktool run LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE -- ARGV...
-       ExecStart of a container: one attempt. Fresh ROOT, empty TERMLOG, RUNFILE written; ARGV's output goes to
-       LOGDIR/<attempt>.log, its end is ours. What goes wrong before ARGV runs is one line `vktool: ...` and exit 1.
+   vktool run LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV...
+       ExecStart of a container: one attempt. Fresh ROOT, empty TERMLOG, RUNFILE written; ARGV runs once the file SANDBOX is
+       there, its output goes to LOGDIR/<attempt>.log, its end is ours. What goes wrong before ARGV runs is one line `vktool: ...` and exit 1.
    vktool fact LOGDIR FACTS TERMLOG RUNFILE MACHINE file|fallback
        ExecStopPost: one JSON line at the end of FACTS for the attempt that ended; removes RUNFILE and nspawn's leftovers.
        `fallback` is the policy FallbackToLogsOnError.

@@ -14,9 +14,10 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 65536, DRAIN_MS = 1000 };
+enum { CHUNK = 65536, DRAIN_MS = 1000, SANDBOX_MS = 30000, LOOK_MS = 1 };
 
 /* The log file. Whole records only: what can't be written is dropped as a block, and counted. */
 struct log {
@@ -204,22 +205,25 @@ static int take_signal(int fd, pid_t pid, int *status)
 }
 
 /* Until the child has ended and both pipes are read out, or DRAIN_MS have passed since: the wait status. */
-static int supervise(pid_t pid, int signals, struct stream *out, struct stream *err, struct log *log)
+static int supervise(pid_t pid, int signals, struct stream *out, struct stream *err, struct log *log, struct notify *notify)
 {
     long long deadline = 0;
     int status = 0;
 
     for (;;) {
-        struct pollfd fds[] = {{signals, POLLIN, 0}, {out->fd, POLLIN, 0}, {err->fd, POLLIN, 0}};
+        struct pollfd fds[] = {{signals, POLLIN, 0}, {out->fd, POLLIN, 0}, {err->fd, POLLIN, 0}, {notify->fd, POLLIN, 0}};
         long long left = deadline - monotonic_ms();
         if (deadline && (left <= 0 || (out->fd < 0 && err->fd < 0)))
             break;
-        if (poll(fds, 3, deadline ? (int)left : -1) < 0)
+        if (poll(fds, 4, deadline ? (int)left : notify->held ? LOOK_MS : -1) < 0)
             continue;
         if (fds[1].revents)
             copy(out, log);
         if (fds[2].revents)
             copy(err, log);
+        if (fds[3].revents)
+            take_notify(notify);
+        check_ready(notify, pid);
         if (fds[0].revents && take_signal(signals, pid, &status))
             deadline = monotonic_ms() + DRAIN_MS;
     }
@@ -244,14 +248,28 @@ static noreturn void end_as(int status)
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
+/* Waits until the file is there: the Pod's network is made while its units start. */
+static void await_sandbox(const char *file)
+{
+    const struct timespec pause = {0, 500000};
+    long long deadline = monotonic_ms() + SANDBOX_MS;
+
+    while (access(file, F_OK) < 0) {
+        if (monotonic_ms() >= deadline)
+            die(1, "the Pod's network was not made: %s: %m", file);
+        nanosleep(&pause, NULL);
+    }
+}
+
 int run(int argc, char **argv)
 {
     static struct stream out = {.name = "stdout"}, err = {.name = "stderr"};
     static struct log log;
+    struct notify notify = {.fd = -1};
     char unit[PATH_MAX];
 
-    if (argc < 8 || strcmp(argv[6], "--") != 0)
-        die(1, "run LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE -- ARGV...");
+    if (argc < 9 || strcmp(argv[7], "--") != 0)
+        die(1, "run LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV...");
     int signals = watch_signals();
     struct attempt attempt = this_attempt(argv[1]);
     if (cgroup_dir(attempt.cgroup, unit) < 0)
@@ -262,8 +280,11 @@ int run(int argc, char **argv)
     leave_unit_cgroup(unit);
     if (save_attempt(argv[5], &attempt) < 0)
         die(1, "%s: %m", argv[5]);
-    pid_t pid = start(argv + 7, unit, &out, &err);
-    int status = supervise(pid, signals, &out, &err, &log);
+    await_sandbox(argv[6]);
+    open_notify(&notify);
+    pid_t pid = start(argv + 8, unit, &out, &err);
+    int status = supervise(pid, signals, &out, &err, &log, &notify);
+    end_notify(&notify, status);
     if (log.lost)
         dprintf(STDERR_FILENO, "%lld bytes of output were lost: the log can't be written\n", log.lost);
     flock(log.fd, LOCK_UN); // before the close, whose event wakes readers

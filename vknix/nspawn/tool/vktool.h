@@ -3,9 +3,12 @@
 #define VKTOOL_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdnoreturn.h>
+#include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/un.h>
 
 /* One record of a log: "2006-01-02T15:04:05.000000000Z stdout F text\n"; F ends a line, P is a piece of one. */
 enum { STAMP = 30, FLAG = 38, PREFIX = 40, PIECE = 16384 };
@@ -16,6 +19,15 @@ struct attempt {
     char id[64];
     long long started_ns;
     char cgroup[PATH_MAX];
+};
+
+/* Between nspawn and systemd: `held` is a READY that nspawn has said and systemd has not heard; `fd` -1 where nobody listens. */
+struct notify {
+    int fd;
+    struct sockaddr_un systemd;
+    socklen_t systemd_size;
+    pid_t leader;
+    bool held;
 };
 
 int run(int argc, char **argv);
@@ -56,5 +68,13 @@ off_t tail_start(int fd, long lines);
 ssize_t tail_text(const char *file, long lines, char *out, size_t size);
 /* Makes `root` a fresh copy of the directory `skeleton`; what was there is gone. Dies where it can't. */
 void fresh_root(const char *root, const char *skeleton);
+/* Puts a socket of its own in place of systemd's, for the child to come. */
+void open_notify(struct notify *notify);
+/* Takes one message from it. */
+void take_notify(struct notify *notify);
+/* Passes a held READY on once the machine's program runs. */
+void check_ready(struct notify *notify, pid_t nspawn);
+/* The child has ended so: the last word. */
+void end_notify(struct notify *notify, int status);
 
 #endif

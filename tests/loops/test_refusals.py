@@ -1,0 +1,120 @@
+"""What can't be had: said once, in a status and an Event, and healed when it is put right."""
+
+import pytest
+
+from tests.fakes.cluster import until
+from tests.loops.world import IMAGE, MISSING, Call, World, pod
+from vknix.core.pod import Pod
+from vknix.errors import Unreachable
+
+
+async def test_unsupported_field_fails_the_pod_in_words_and_no_other(world: World) -> None:
+    world.put(pod("bad", hostNetwork=True))
+    world.put(pod("good"))
+    async with world.process() as process:
+        await until(lambda: world.phase("bad") == "Failed")
+        await world.runs("good")
+        await until(lambda: world.reasons("bad"))
+        await world.settled()
+        assert not process.provider.asked("sync", "bad")
+    assert world.status("bad")["message"].startswith("Pod was rejected: spec.hostNetwork: ")
+    assert len(world.writes("bad")) == 1
+    assert len(world.events("bad")) == 1
+    assert "spec.hostNetwork" in world.events("bad")[0][1]
+
+
+async def test_pod_that_fits_no_host_fails_so_that_its_controller_makes_another(world: World) -> None:
+    world.put(pod("huge", container={"resources": {"requests": {"cpu": "1000"}}}))
+    async with world.process():
+        await until(lambda: world.phase("huge") == "Failed")
+    assert world.status("huge")["reason"] == "OutOfcpu"
+
+
+async def test_missing_key_holds_the_container_until_the_config_map_appears(world: World) -> None:
+    ref = {"configMapKeyRef": {"name": "settings", "key": "colour"}}
+    world.put(pod("web", container={"env": [{"name": "COLOUR", "valueFrom": ref}]}))
+    async with world.process():
+        await until(lambda: world.waits_for("web") == "CreateContainerConfigError")
+        assert "settings" in world.container("web")["state"]["waiting"]["message"]
+        await until(lambda: "Failed" in world.reasons("web"))
+        world.cluster.put("configmaps", {"metadata": {"name": "settings", "namespace": "default"}, "data": {"colour": "red"}})
+        await world.runs("web")
+    assert world.reasons("web").count("Failed") == 1
+
+
+async def test_missing_volume_holds_the_pod_until_the_config_map_appears(world: World) -> None:
+    volume = {"name": "settings", "configMap": {"name": "settings"}}
+    world.put(pod("web", volumes=[volume], container={"volumeMounts": [{"name": "settings", "mountPath": "/settings"}]}))
+    async with world.process():
+        await until(lambda: "FailedMount" in world.reasons("web"))
+        world.cluster.put("configmaps", {"metadata": {"name": "settings", "namespace": "default"}, "data": {"colour": "red"}})
+        await world.runs("web")
+
+
+async def test_store_path_that_nobody_has_is_pulled_again_and_again(world: World) -> None:
+    world.put(pod("web", image=MISSING))
+    async with world.process():
+        await until(lambda: "ErrImagePull" in [_waiting(request.body) for request in world.writes("web")])
+        await until(lambda: world.waits_for("web") == "ImagePullBackOff")
+        await until(lambda: {"Pulling", "Failed"} <= set(world.reasons("web")))
+        assert world.phase("web") == "Pending"
+        for host in world.hosts.values():
+            host.missing.clear()
+        await world.runs("web")
+    assert ("Failed", "Error: ErrImagePull") in world.events("web")
+
+
+def _waiting(body: dict[str, object]) -> object:
+    status = body.get("status", {})
+    assert isinstance(status, dict)
+    return next((of["state"].get("waiting", {}).get("reason") for of in status.get("containerStatuses", ())), None)
+
+
+async def test_image_that_is_no_store_path_waits_for_one(world: World) -> None:
+    world.put(pod("web", image="nginx:1.29"))
+    async with world.process():
+        await until(lambda: world.waits_for("web") == "InvalidImageName")
+        of = world.pod("web")
+        world.put({**of, "spec": {**of["spec"], "containers": [{**of["spec"]["containers"][0], "image": IMAGE}]}})
+        await world.runs("web")
+
+
+async def test_waiting_for_a_store_path_ends_with_the_pod(world: World) -> None:
+    world.put(pod("web", image=MISSING))
+    async with world.process():
+        await until(lambda: world.waits_for("web") == "ImagePullBackOff")
+        world.delete("web")
+        await until(lambda: not world.has("web"))
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("a bug")], ids=["ValueError", "KeyError"])
+async def test_bug_in_the_work_on_one_pod_leaves_the_others_alone(world: World, error: Exception) -> None:
+    async def fail(call: Call) -> None:
+        if call.pod == "bad":
+            raise error
+
+    world.put(pod("bad"))
+    async with world.process() as process:
+        process.provider.before = fail
+        await until(lambda: len(process.provider.asked("sync", "bad")) >= 2)
+        world.put(pod("good"))
+        await world.runs("good")
+        process.provider.before = None
+        await world.runs("bad")
+
+
+async def test_answer_that_was_lost_is_no_second_start(world: World) -> None:
+    """Unreachable says that the outcome is unknown; here all was done."""
+    uid = world.put(pod("web"))
+    answers = iter(range(3))
+
+    async def lose(_: Pod) -> None:
+        if next(answers, None) is not None:
+            raise Unreachable("the link was lost")
+
+    async with world.process() as process:
+        process.provider.after = lose
+        await world.runs("web")
+        await world.settled()
+        assert process.ledger.seen[uid].containers["main"].exits == ()
+    assert world.container("web")["restartCount"] == 0

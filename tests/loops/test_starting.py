@@ -1,0 +1,147 @@
+"""From a Pod that is wanted to one that runs."""
+
+import asyncio
+
+import pytest
+
+from tests.fakes.cluster import Fault, until
+from tests.loops.world import Call, World, pod
+
+
+async def test_pod_is_bound_before_anything_of_it_is_made(world: World) -> None:
+    world.put(pod("web"))
+    async with world.process() as process:
+        await world.runs("web")
+    for call in process.provider.asked("sync", "web"):
+        assert call.shown is not None
+        assert call.shown["metadata"]["annotations"]["vknix.io/host"] == "blue"
+        assert call.shown["status"]["podIP"] == "10.1.0.1"
+
+
+async def test_running_pod_is_told_with_addresses_and_conditions(world: World) -> None:
+    world.put(pod("web"))
+    async with world.process():
+        await world.runs("web")
+    status = world.status("web")
+    assert (status["hostIP"], status["podIP"], status["podIPs"]) == ("192.0.2.1", "10.1.0.1", [{"ip": "10.1.0.1"}])
+    assert {of["type"]: of["status"] for of in status["conditions"]} == dict.fromkeys(
+        ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"), "True"
+    )
+    container = world.container("web")
+    assert container["containerID"].startswith("systemd-nspawn://")
+    assert (container["ready"], container["restartCount"]) == (True, 0)
+
+
+async def test_events_tell_the_start_as_a_kubelet_does(world: World) -> None:
+    world.hosts["blue"].fetch_s = 0.2
+    world.put(pod("web"))
+    async with world.process():
+        await world.runs("web")
+        await until(lambda: "Started" in world.reasons("web"))
+    told = [reason for reason in world.reasons("web") if reason != "MissingClusterDNS"]
+    assert told == ["Pulling", "Pulled", "Created", "Started"]
+
+
+async def test_start_takes_three_writes_and_a_pod_that_does_not_change_takes_none(world: World) -> None:
+    uid = world.put(pod("web"))
+    async with world.process() as process:
+        await world.runs("web")
+        await world.settled()
+        assert len(world.writes("web")) <= 3, [request.body for request in world.writes("web")]
+        before = len(world.writes("web"))
+        process.pods.wake(uid)
+        await world.settled()
+        assert len(world.writes("web")) == before
+
+
+async def test_one_pod_at_a_time_has_one_worker_and_none_waits_for_another(world: World) -> None:
+    at_work: list[str] = []
+    most = 0
+    held = asyncio.Event()
+
+    async def hold(call: Call) -> None:
+        nonlocal most
+        at_work.append(call.pod)
+        most = max(most, at_work.count("slow"))
+        if call.pod == "slow":
+            await held.wait()
+        at_work.remove(call.pod)
+
+    uid = world.put(pod("slow"))
+    async with world.process() as process:
+        process.provider.before = hold
+        await until(lambda: "slow" in at_work)
+        world.put(pod("quick"))
+        process.pods.wake(uid)
+        await world.runs("quick")
+        process.pods.wake(uid)
+        await world.settled()
+        assert world.phase("slow") == "Pending"
+        held.set()
+        await world.runs("slow")
+    assert most == 1
+
+
+async def test_api_server_that_fails_for_a_while_only_delays(world: World) -> None:
+    world.cluster.faults.append(Fault(lambda request: request.method == "PATCH" and "/pods/" in request.path, 5, status=500))
+    world.put(pod("web"))
+    async with world.process():
+        await world.runs("web")
+
+
+@pytest.mark.parametrize(
+    ("policy", "command", "phase", "attempts"),
+    [
+        ("Never", "true", "Succeeded", 1),
+        ("Never", "false", "Failed", 1),
+        ("OnFailure", "true", "Succeeded", 1),
+    ],
+    ids=["Never-0", "Never-1", "OnFailure-0"],
+)
+async def test_pod_that_is_not_restarted_ends(world: World, policy: str, command: str, phase: str, attempts: int) -> None:
+    uid = world.put(pod("job", command, restartPolicy=policy))
+    async with world.process() as process:
+        await until(lambda: world.phase("job") == phase)
+        await world.settled()
+        assert len(process.ledger.seen[uid].containers["main"].exits) == attempts
+    ended = world.container("job")["state"]["terminated"]
+    assert ended["exitCode"] == (0 if phase == "Succeeded" else 1)
+    assert ended["reason"] == ("Completed" if phase == "Succeeded" else "Error")
+    assert world.condition("job", "Ready")["reason"] == ("PodCompleted" if phase == "Succeeded" else "PodFailed")
+
+
+@pytest.mark.parametrize("policy", ["Always", "OnFailure"])
+async def test_crash_is_restarted_at_once_and_then_by_its_host(world: World, policy: str) -> None:
+    world.put(pod("web", restartPolicy=policy))
+    async with world.process() as process:
+        await world.runs("web")
+        host, uid = world.host_of("web"), world.uid("web")
+        host.end(uid, "main", 3)
+        await until(lambda: world.container("web")["restartCount"] == 1 and world.ready("web"))
+        assert len(process.provider.asked("sync", "web")) >= 2
+        assert world.container("web")["lastState"]["terminated"]["exitCode"] == 3
+        synced = len(process.provider.asked("sync", "web"))
+        host.end(uid, "main", 4)
+        await until(lambda: world.waits_for("web") == "CrashLoopBackOff")
+        assert world.phase("web") == "Running"
+        assert not world.ready("web")
+        assert world.container("web")["state"]["waiting"]["message"].startswith("back-off 10s restarting failed container=main")
+        await until(lambda: "BackOff" in world.reasons("web"))
+        await until(lambda: world.container("web")["restartCount"] == 2 and world.ready("web"))
+        assert len(process.provider.asked("sync", "web")) == synced
+    assert world.container("web")["lastState"]["terminated"]["exitCode"] == 4
+
+
+async def test_pod_with_a_token_gets_a_fresh_one_before_it_expires(world: World) -> None:
+    token = {"serviceAccountToken": {"path": "token", "expirationSeconds": 600}}
+    volume = {"name": "token", "projected": {"sources": [token]}}
+    mount = {"volumeMounts": [{"name": "token", "mountPath": "/token"}]}
+    soon = b'{"status":{"token":"old","expirationTimestamp":"2000-01-01T00:00:00Z"}}'
+    world.cluster.faults.append(Fault(lambda request: request.path.endswith("/token"), 2, status=201, body=soon))
+    world.put(pod("web", volumes=[volume], container=mount))
+    async with world.process() as process:
+        await world.runs("web")
+        await until(lambda: process.provider.calls[-1].run == () and process.provider.calls[-1].method == "sync")
+        await world.settled()
+        assert world.container("web")["restartCount"] == 0
+    assert len(world.cluster.asked("POST", "/token")) >= 2

@@ -1,0 +1,166 @@
+"""A backend in memory: a test double, a demo without hosts, and the shortest example of a provider.Provider."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from ipaddress import IPv4Network
+
+from vknix.core import resources
+from vknix.core.facts import HostFacts, HostName, HostState, State, Uid
+from vknix.core.inputs import Inputs
+from vknix.core.pod import Pod
+from vknix.core.resources import Amounts
+from vknix.errors import Deposed, NotFound, Refused, Unreachable
+from vknix.fake.host import Container, FakeHost, output_of
+from vknix.provider import ExecRequest, LogOptions, Place, Seen, Streams
+
+_SLICE_BITS = 8  # of a host's piece of the Pod CIDRs
+
+
+class FakeProvider:
+    """One process' side of the hosts. `epoch` is higher than that of each process before it."""
+
+    def __init__(self, *hosts: FakeHost, epoch: int = 1) -> None:
+        self._hosts = {host.facts.name: host for host in hosts}
+        self._epoch = epoch
+        self._linked = False
+        self._slices: dict[HostName, IPv4Network] = {}
+        self._placed: dict[Uid, tuple[Place, Amounts]] = {}
+
+    async def watch(self) -> AsyncGenerator[Seen, None]:
+        seen: asyncio.Queue[Seen] = asyncio.Queue()
+        with ExitStack() as links:
+            for host in self._hosts.values():
+                links.enter_context(host.linked(self._epoch, seen.put_nowait))
+            self._linked = True
+            try:
+                while True:
+                    yield await seen.get()
+            finally:
+                self._linked = False
+
+    def configure(self, pod_cidrs: tuple[str, ...], told: Mapping[HostName, str]) -> Mapping[HostName, str]:
+        self._slices = {name: IPv4Network(cidr) for name, cidr in told.items() if name in self._hosts}
+        free = (piece for cidr in pod_cidrs for piece in IPv4Network(cidr).subnets(new_prefix=32 - _SLICE_BITS))
+        for name in sorted(self._hosts.keys() - self._slices.keys()):
+            taken = [*self._slices.values(), *(IPv4Network(cidr) for cidr in told.values())]
+            self._slices[name] = next(piece for piece in free if not any(piece.overlaps(other) for other in taken))
+        return {name: str(piece) for name, piece in self._slices.items()}
+
+    def place(self, pod: Pod, hosts: Mapping[HostName, HostFacts]) -> Place:
+        if pod.uid in self._placed:
+            return self._placed[pod.uid][0]
+        if not self._slices:
+            raise Unreachable("the Pod network is not known yet")
+        asked = resources.requested(pod)
+        listed = [facts for name, facts in hosts.items() if name in self._hosts and facts.state is HostState.LISTED]
+        if not listed:
+            raise Unreachable("no host of the pool answers")
+        lacks = {facts.name: self._lack(asked, facts) for facts in listed}
+        fitting = [name for name, lack in lacks.items() if not lack]
+        if not fitting:
+            lack = next(iter(lacks.values()))
+            raise Refused("", f"no host of the pool has room: {lack}", remedy="ask for less", reason=f"OutOf{lack}")
+        name = min(fitting, key=lambda name: (len(self._on(name)), name))
+        chosen = Place(name, (self._free_address(name),))
+        self._placed[pod.uid] = chosen, asked
+        return chosen
+
+    def _on(self, host: HostName) -> list[Amounts]:
+        return [amounts for place, amounts in self._placed.values() if place.host == host]
+
+    def _lack(self, asked: Amounts, facts: HostFacts) -> str:
+        """The resource that is short there; empty where the Pod fits."""
+        there = self._on(facts.name)
+        if len(there) >= facts.pods:
+            return "pods"
+        cpu = sum(amounts.cpu_milli or 0 for amounts in (*there, asked))
+        memory = sum(amounts.memory_bytes or 0 for amounts in (*there, asked))
+        return "cpu" if cpu > facts.cpu_milli else "memory" if memory > facts.memory_bytes else ""
+
+    def _free_address(self, host: HostName) -> str:
+        taken = {address for place, _ in self._placed.values() for address in place.addresses}
+        return next(str(address) for address in self._slices[host].hosts() if str(address) not in taken)
+
+    def adopt(self, pod: Pod, place: Place) -> None:
+        self._placed.setdefault(pod.uid, (place, resources.requested(pod)))
+
+    def release(self, uid: Uid) -> None:
+        self._placed.pop(uid, None)
+
+    async def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
+        self._reach(place.host).sync(pod, place, inputs, run)
+
+    async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
+        self._reach(host).stop(uid, containers, deadline - time.time())
+
+    async def clean(self, uid: Uid, host: HostName) -> None:
+        self._reach(host).clean(uid)
+
+    async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int:
+        container = self._reach(host).container(request.uid, request.container)
+        if container is None or container.state not in (State.RUNNING, State.STOPPING):
+            raise NotFound(f'container not found ("{request.container}")')
+        output, code = output_of(request.argv)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                end = tasks.create_task(self._until_over(host, container, container.id))
+                if output:
+                    await streams.write_stdout(output)
+                if code is None:
+                    code = await _copy(request, streams)
+                end.cancel()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+        return code
+
+    async def _until_over(self, host: HostName, container: Container, attempt: str) -> None:
+        while container.id == attempt and container.state is not State.STOPPED:
+            await self._reach(host).news.wait()
+            self._reach(host)
+        raise NotFound("the container has ended, and the command with it")
+
+    async def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
+        of = self._reach(host).container(uid, container)
+        if of is None or not 0 <= options.attempt < len(of.logs):
+            raise NotFound(f"attempt {options.attempt} of {container} has no log")
+        lines = of.logs[options.attempt]
+        at = 0 if options.tail_lines is None else max(0, len(lines) - options.tail_lines)
+        left = options.limit_bytes
+        while True:
+            while at < len(lines):
+                (stamp, line), at = lines[at], at + 1
+                if stamp < (options.since or 0):
+                    continue
+                piece = (_stamp(stamp) + line if options.timestamps else line)[:left]
+                left = None if left is None else left - len(piece)
+                if piece:
+                    yield piece
+            ended = options.attempt < len(of.logs) - 1 or of.state is State.STOPPED
+            if left == 0 or ended or not options.follow:
+                return
+            await self._reach(host).news.wait()
+            self._reach(host)
+
+    def _reach(self, name: HostName) -> FakeHost:
+        host = self._hosts.get(name)
+        if host is None or not self._linked or host.facts.state is not HostState.LISTED:
+            raise Unreachable(f"host {name} is not connected")
+        if host.epoch > self._epoch:
+            raise Deposed(f"host {name} obeys another vknix by now")
+        return host
+
+
+async def _copy(request: ExecRequest, streams: Streams) -> int:
+    """What `cat` does; `sleep` waits until it is cancelled."""
+    if request.argv[0].endswith("sleep"):
+        await asyncio.Event().wait()
+    while data := await streams.read_stdin():
+        await streams.write_stdout(data)
+    return 0
+
+
+def _stamp(at: float) -> bytes:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z ").encode()

@@ -1,0 +1,83 @@
+"""The start of containers: what a Pod refers to is fetched and resolved, and handed to the backend with it."""
+
+import random
+import time
+from collections.abc import Mapping
+
+from vknix.core import happenings, inputs
+from vknix.core.facts import HostFacts, PodFacts, State
+from vknix.core.fetched import Surroundings
+from vknix.core.happenings import Happening
+from vknix.core.pod import Pod
+from vknix.errors import Refused
+from vknix.loops.tools import Tools
+from vknix.provider import Place
+
+_NEVER = float("inf")
+
+
+class Starter:
+    """Of one Pod. `held` are the containers that could not be configured when it was last tried."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.held: Mapping[str, Refused] = {}
+        self._tools = tools
+        self._held_until = 0.0
+        self._refresh_at: float | None = None
+
+    def runnable(self, run: tuple[str, ...], now: float) -> tuple[str, ...]:
+        return tuple(name for name in run if name not in self.held or self._held_until <= now)
+
+    def due(self, pod: Pod, facts: PodFacts | None, now: float) -> float | None:
+        """When a start is due though no container is: one is held, or a token is to be renewed.
+
+        Tokens of a Pod that another process started are renewed soon: when they expire is not known.
+        """
+        runs = facts is not None and any(container.state is State.RUNNING for container in facts.containers.values())
+        if runs and self._refresh_at is None:
+            soon = now + random.uniform(0, self._tools.times.adopt)  # noqa: S311  # spreads them, no secret
+            self._refresh_at = soon if inputs.needs(pod).tokens else _NEVER
+        refresh = self._refresh_at if runs and self._refresh_at is not None else _NEVER
+        at = min(refresh, self._held_until if self.held else _NEVER)
+        return at if at < _NEVER else None
+
+    async def start(self, pod: Pod, place: Place, host: HostFacts, run: tuple[str, ...]) -> None:
+        """Refused where a volume lacks what it must have. Containers that can't be configured are held."""
+        fetched = await self._tools.objects.fetch(pod)
+        made = inputs.resolve(pod, fetched, self._around(place, host))
+        self._hold(pod, made)
+        await self._tools.provider.sync(pod, place, made, tuple(name for name in run if name in made.containers))
+        self._refresh_at = made.refresh_at if made.refresh_at is not None else _NEVER
+
+    def _around(self, place: Place, host: HostFacts) -> Surroundings:
+        settings = self._tools.settings
+        return Surroundings(
+            node_name=settings.node_name,
+            host_ips=(settings.node_address,),
+            pod_ips=place.addresses,
+            cpu_milli=host.cpu_milli,
+            memory_bytes=host.memory_bytes,
+            storage_bytes=host.storage_bytes,
+            cluster_dns=settings.cluster_dns or self._tools.objects.cluster_dns,
+            cluster_domain=settings.cluster_domain,
+            host_resolv_conf=host.resolv_conf,
+        )
+
+    def check_limits(self, pod: Pod, host: HostFacts) -> None:
+        """Says which limits the host can't enforce; Refused where the configuration says that it must."""
+        lacking = happenings.unenforced(pod, host)
+        if not lacking:
+            return
+        message = f"host {host.name} has no cgroup controller for {', '.join(lacking)}"
+        if self._tools.settings.strict_limits:
+            raise Refused(lacking[0], message, remedy="drop the limit, or set strictLimits: false")
+        self._tools.tell(pod, Happening("LimitsNotEnforced", f"{message}: the Pod runs without", warning=True))
+
+    def _hold(self, pod: Pod, made: inputs.Inputs) -> None:
+        for name, refusal in made.held.items():
+            if str(self.held.get(name)) != str(refusal):
+                self._tools.tell(pod, Happening("Failed", f"Error: {refusal}", name, warning=True))
+        for note in made.notes:
+            self._tools.tell(pod, Happening(note.reason, note.message, warning=True))
+        self.held = made.held
+        self._held_until = time.time() + self._tools.times.held

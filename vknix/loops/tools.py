@@ -1,0 +1,56 @@
+"""What all workers share, and how a worker tells an Event."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from vknix.core.facts import Uid
+from vknix.core.happenings import Happening
+from vknix.core.pod import Pod
+from vknix.kube.client import Client
+from vknix.kube.events import Recorder, Reference
+from vknix.loops.objects import Objects
+from vknix.provider import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class PodSettings:
+    node_name: str
+    node_address: str
+    cluster_domain: str
+    cluster_dns: tuple[str, ...]
+    strict_limits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds. `held`: how soon a container that can't be configured is tried again (the kubelet's sync after an error).
+
+    `kill`: what a Pod that was deleted by force still gets. `adopt`: within which a Pod that was taken over gets fresh tokens.
+    `told`: how long a host may take to say what came of a step, before the step is taken again.
+    """
+
+    backoff: tuple[float, ...] = (0.5, 1, 2, 4, 8, 15, 30)
+    held: float = 10.0
+    kill: float = 2.0
+    adopt: float = 30.0
+    told: float = 5.0
+
+
+@dataclass(slots=True)
+class Tools:
+    """`inherited`: Pods that were there when this process began, which another may have started."""
+
+    client: Client
+    provider: Provider
+    objects: Objects
+    events: Recorder
+    settings: PodSettings
+    times: Times = Times()
+    inherited: set[Uid] = field(default_factory=set)
+    hosts_changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, pod: Pod, happening: Happening) -> None:
+        reference = Reference("Pod", pod.name, pod.namespace, pod.uid, resource_version=pod.metadata.resource_version)
+        path = f"spec.containers{{{happening.container}}}" if happening.container else ""
+        kind = "Warning" if happening.warning else "Normal"
+        self.events.record(reference, kind, happening.reason, happening.message, path)

@@ -1,0 +1,118 @@
+/* What nspawn tells systemd passes through here. nspawn says READY=1 just before it executes the program; that is held back until
+   the program runs, so that a unit whose program can't be executed is never active. */
+#define _GNU_SOURCE
+#include "vktool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char READY[] = "READY=1", LEADER[] = "X_NSPAWN_LEADER_PID=";
+
+/* Sends one message to systemd; where that fails nobody waits for it. */
+static void pass_on(const struct notify *notify, const char *text, size_t size)
+{
+    if (size > 0)
+        sendto(notify->fd, text, size, MSG_NOSIGNAL, (const struct sockaddr *)&notify->systemd, notify->systemd_size);
+}
+
+void open_notify(struct notify *notify)
+{
+    const char *systemd = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un own = {.sun_family = AF_UNIX};
+    socklen_t size = sizeof own.sun_family; // no name: the kernel gives one that nobody has
+    char name[sizeof own.sun_path + 1];
+    int on = 1;
+
+    notify->fd = -1;
+    if (!systemd || !*systemd || strlen(systemd) >= sizeof notify->systemd.sun_path)
+        return;
+    notify->systemd.sun_family = AF_UNIX;
+    memcpy(notify->systemd.sun_path, systemd, strlen(systemd));
+    notify->systemd_size = offsetof(struct sockaddr_un, sun_path) + strlen(systemd);
+    if (*systemd == '@')
+        notify->systemd.sun_path[0] = '\0';
+    notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (notify->fd < 0 || setsockopt(notify->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ||
+        bind(notify->fd, (struct sockaddr *)&own, size) < 0)
+        die(1, "no socket for nspawn's word: %m");
+    size = sizeof own;
+    if (getsockname(notify->fd, (struct sockaddr *)&own, &size) < 0)
+        die(1, "no socket for nspawn's word: %m");
+    size_t length = size - offsetof(struct sockaddr_un, sun_path) - 1;
+    snprintf(name, sizeof name, "@%.*s", (int)length, own.sun_path + 1);
+    setenv("NOTIFY_SOCKET", name, 1);
+}
+
+/* Notes what concerns the start and passes on the rest, line by line. */
+static void hear(struct notify *notify, char *text)
+{
+    char rest[4096];
+    size_t used = 0;
+
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        size_t size = strlen(line);
+        if (strcmp(line, READY) == 0)
+            notify->held = true;
+        else if (strncmp(line, LEADER, sizeof LEADER - 1) == 0)
+            notify->leader = (pid_t)atol(line + sizeof LEADER - 1);
+        else if (used + size + 1 <= sizeof rest)
+            used += snprintf(rest + used, sizeof rest - used, "%s%s", used ? "\n" : "", line);
+    }
+    pass_on(notify, rest, used);
+}
+
+void take_notify(struct notify *notify)
+{
+    char text[4096], control[CMSG_SPACE(sizeof(struct ucred))];
+    struct iovec part = {text, sizeof text - 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(notify->fd, &message, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+
+    if (!header || header->cmsg_type != SCM_CREDENTIALS || ((struct ucred *)CMSG_DATA(header))->uid != geteuid())
+        return;
+    text[n] = '\0';
+    hear(notify, text);
+}
+
+/* Whether the machine's first process has become something else than nspawn. */
+static bool program_runs(pid_t leader, pid_t nspawn)
+{
+    char file[64];
+    struct stat before, now;
+
+    snprintf(file, sizeof file, "/proc/%d/exe", (int)nspawn);
+    if (stat(file, &before) < 0)
+        return false;
+    snprintf(file, sizeof file, "/proc/%d/exe", (int)leader);
+    return stat(file, &now) == 0 && (now.st_dev != before.st_dev || now.st_ino != before.st_ino);
+}
+
+static void say_ready(struct notify *notify)
+{
+    pass_on(notify, READY, sizeof READY - 1);
+    notify->held = false;
+}
+
+void check_ready(struct notify *notify, pid_t nspawn)
+{
+    if (notify->held && (!notify->leader || program_runs(notify->leader, nspawn)))
+        say_ready(notify);
+}
+
+void end_notify(struct notify *notify, int status)
+{
+    if (notify->fd < 0)
+        return;
+    take_notify(notify); // READY and what came with it are two messages
+    take_notify(notify);
+    if (notify->held && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        say_ready(notify); // it ran and was done before it was looked at; systemd would call that a failure
+    close(notify->fd);
+}
