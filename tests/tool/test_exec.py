@@ -248,6 +248,8 @@ def test_a_terminal_is_resized_and_typed_into(container: Container) -> None:
     terminal.resize(44, 55)
     terminal.type("\n")
     terminal.read_until("44 55\r\n")
+    terminal.type("again\n")
+    terminal.read_until("got again\r\n")
     terminal.type("\x03")  # Ctrl-C is a signal inside, and no more than that outside
     terminal.read_all()
     assert terminal.process.wait(10) == 130
