@@ -6,9 +6,11 @@ The lab comes up before the first test, so that no test's timeout has to cover i
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from tests.integration.build import Space
 from tests.lab import machine
 from tests.lab.lab import Lab
 from tests.lab.shell import LabError, wait_for
@@ -67,21 +69,49 @@ def lab(pytestconfig: pytest.Config) -> Lab:
 @pytest.fixture
 def vknix(lab: Lab) -> Vknix:
     """vknix, running on its default configuration; a test may stop, kill or reconfigure it."""
+    return started(lab)
+
+
+@pytest.fixture
+def namespace(lab: Lab) -> Iterator[str]:
+    """A namespace of the test's own, in which Pods can be made; with all that is in it, it goes with the test."""
+    with made_namespace(lab) as name:
+        yield name
+
+
+@pytest.fixture
+def space(lab: Lab, vknix: Vknix, namespace: str) -> Space:
+    """The test's own namespace on a running vknix."""
+    return Space(lab, namespace)
+
+
+@pytest.fixture(scope="module")
+def shared(lab: Lab) -> Iterator[Space]:
+    """A namespace for Pods that the tests of a module only look at, on a running vknix."""
+    started(lab)
+    with made_namespace(lab) as name:
+        yield Space(lab, name)
+
+
+def started(lab: Lab) -> Vknix:
+    """vknix on its default configuration, and each host's cable plugged in."""
+    for host in lab.hosts:
+        host.heal()
     if not lab.vknix.has_default_config():
         lab.vknix.stop()
     lab.vknix.start()
     return lab.vknix
 
 
-@pytest.fixture
-def namespace(lab: Lab) -> Iterator[str]:
-    """A namespace of the test's own, in which Pods can be made; with all that is in it, it goes with the test."""
+@contextmanager
+def made_namespace(lab: Lab) -> Iterator[str]:
+    """A namespace for as long as the block lasts. Its Pods are gone after it, where a vknix runs to say so."""
     name = f"test-{secrets.token_hex(4)}"
     lab.kubectl("create", "namespace", name)
     account = ("get", "serviceaccount", "default", f"--namespace={name}")
     wait_for(lambda: lab.kubectl(*account, check=False).returncode == 0, f"{name} has an account", timeout_s=30)
     yield name
     # Long grace periods are not what a test waits for at its end; and without vknix nobody confirms that a Pod is gone.
-    lab.kubectl("delete", "pods", "--all", f"--namespace={name}", "--grace-period=1", "--wait=false")
-    waits = "--timeout=90s" if lab.vknix.pid else "--wait=false"
-    lab.kubectl("delete", "namespace", name, waits)
+    waits = "--timeout=60s" if lab.vknix.pid else "--wait=false"
+    lab.kubectl("delete", "pods", "--all", f"--namespace={name}", "--grace-period=1", waits)
+    lab.kubectl("delete", "namespace", name, "--wait=false")

@@ -145,3 +145,12 @@ async def test_pod_with_a_token_gets_a_fresh_one_before_it_expires(world: World)
         await world.settled()
         assert world.container("web")["restartCount"] == 0
     assert len(world.cluster.asked("POST", "/token")) >= 2
+
+
+async def test_an_annotation_of_the_pods_author_does_not_choose_its_host(world: World) -> None:
+    forged = pod("web")
+    forged["metadata"]["annotations"] = {"vknix.io/host": "nowhere"}
+    world.put(forged)
+    async with world.process():
+        await world.runs("web")
+    assert world.pod("web")["metadata"]["annotations"]["vknix.io/host"] == "blue"

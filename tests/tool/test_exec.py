@@ -239,9 +239,8 @@ def test_a_terminal_is_the_containers_own_and_has_the_clients_size(container: Co
 
 
 def test_a_terminal_is_resized_and_typed_into(container: Container) -> None:
-    terminal = Terminal(
-        container.command("sh", "-c", "trap 'stty size' WINCH; echo ready; while read l; do echo got $l; done", tty="tty"), 5, 5
-    )
+    loop = "trap 'stty size' WINCH; echo ready; while :; do read l && echo got $l; done"  # a signal interrupts `read`
+    terminal = Terminal(container.command("sh", "-c", loop, tty="tty"), 5, 5)
     terminal.read_until("ready\r\n")
     terminal.type("a word\n")
     assert "a word\r\n" in terminal.read_until("got a word\r\n")

@@ -178,7 +178,9 @@ class Worker:
         return place
 
     def _told_place(self, pod: Pod, facts: PodFacts | None) -> Place | None:
-        host = (pod.metadata.annotations or {}).get(HOST_ANNOTATION) or (facts.host if facts is not None else None)
+        """As its host says, else as the Pod does. An annotation alone is no word of ours: the Pod's author may have written it."""
+        annotated = (pod.metadata.annotations or {}).get(HOST_ANNOTATION) if pod.status.get("hostIP") else None
+        host = facts.host if facts is not None else annotated
         if host is None:
             return None
         told = tuple(each["ip"] for each in pod.status.get("podIPs") or ())

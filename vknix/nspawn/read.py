@@ -93,6 +93,7 @@ def _logs(listing: bytes) -> dict[str, dict[str, dict[int, float]]]:
     return logs
 
 
+_WENT_DOWN = "the host went down while it ran"
 _TORN: dict[str, Any] = {"result": "lost", "torn": True}
 
 
@@ -144,7 +145,7 @@ def _container(name: str, lines: tuple[dict[str, Any], ...], logs: Mapping[int, 
     ends = [_exit(line, number, logs) for number, line in enumerate(lines)]
     lost = max(logs, default=-1)
     if state is State.STOPPED and lost >= len(ends):  # it began, and its host went down before it could say how it ended
-        ends.append(Exit(lost, "", 137, 0, Reason.UNKNOWN, None, logs[lost], "the host went down while it ran"))
+        ends.append(Exit(lost, "", 137, 0, Reason.UNKNOWN, None, logs[lost], _WENT_DOWN))
     if state is State.STOPPED and not ends:
         return None
     running = state is not State.STOPPED and not (unit is not None and ends and unit.id == ends[-1].id)
@@ -172,7 +173,7 @@ def _exit(line: Mapping[str, Any], number: int, logs: Mapping[int, float]) -> Ex
         reason=reason,
         started=started / 1e9 if started else None,
         finished=finished / 1e9 if finished else logs.get(number, 0.0),
-        message=base64.b64decode(line.get("message") or "").decode(errors="replace"),
+        message=_WENT_DOWN if reason is Reason.UNKNOWN else base64.b64decode(line.get("message") or "").decode(errors="replace"),
     )
 
 

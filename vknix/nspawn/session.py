@@ -3,13 +3,13 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Protocol
 
 from vknix.core.facts import HostName, PodFacts, StorePath
-from vknix.errors import Deposed, Unreachable
+from vknix.errors import Deposed, HostFailed, Unreachable
 from vknix.nspawn import bus as buses
 from vknix.nspawn import network, paths, read, tree, unit
 from vknix.nspawn.bus import Bus
@@ -151,12 +151,18 @@ class Session:
         for machine in plan.machines:
             self.closures.use(machine.closure)
         nonce = secrets.token_hex(6)
-        script = unit.sync(plan, run, self._lost_attempts(plan.uid32, run), self.settings)
+        lost = self._lost_attempts(plan.uid32, run)
+        script = unit.sync(plan, run, lost, self.settings)
         archive = tree.pack(unit.files(plan, script, nonce))
         unpack = "tar --xattrs --xattrs-include='trusted.*' -xpf - -C /"
         command = f"{unit.guard(self.settings.epoch)}{unpack}\nexec sh {paths.run(plan.uid32)}/sync-{nonce}"
-        checked(await self.link.finish(command, archive), self.host.name)
-        self._remember(plan, run)
+        try:
+            checked(await self.link.finish(command, archive), self.host.name)
+        except HostFailed:
+            self.wanted[plan.uid32] = plan
+            self._tell_pod(plan.uid32)  # a part of it is there, to be cleaned
+            raise
+        self._remember(plan, run, lost)
 
     async def _until_networked(self) -> None:
         try:
@@ -175,17 +181,21 @@ class Session:
             if name in run and logs and max(logs) >= len(found.facts.get(name, ()))
         }
 
-    def _remember(self, plan: PodPlan, run: tuple[str, ...]) -> None:
-        """What was started counts as being made until its host says more."""
+    def _remember(self, plan: PodPlan, run: tuple[str, ...], lost: Mapping[str, int]) -> None:
+        """What was started counts as being made until its host says more; `lost` attempts have their fact now."""
         self.wanted.pop(plan.uid32, None)
         before = self.pods.get(plan.uid32)
+        facts = dict(before.facts) if before else {}
+        for name, attempt in lost.items():
+            if len(facts.get(name, ())) == attempt:
+                facts[name] = (*facts.get(name, ()), unit.lost_fact(attempt))
         self.pods[plan.uid32] = Found(
             plan.uid32,
             plan.namespace,
             plan.name,
             plan.addresses,
             plan.closures,
-            before.facts if before else {},
+            facts,
             before.logs if before else {},
             network=True,
         )
@@ -206,10 +216,10 @@ class Session:
         checked(await self.link.finish(script), self.host.name)
 
     async def clean(self, uid32: str) -> None:
-        self.wanted.pop(uid32, None)
-        if uid32 in self.pods:
+        if uid32 in self.pods or uid32 in self.wanted:
             checked(await self.link.finish(unit.clean(uid32, self.settings.epoch)), self.host.name)
             self.pods.pop(uid32, None)
+            self.wanted.pop(uid32, None)
         self._told.pop(uid32, None)
         for name in [name for name in self.units if name.startswith(f"vk-{uid32}-")]:
             del self.units[name]

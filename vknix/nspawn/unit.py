@@ -8,6 +8,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 from vknix.core.files import File as VolumeFile
 from vknix.nspawn import network, paths
@@ -187,14 +188,16 @@ def _volume_script(root: str, of: tuple[VolumeFile, ...]) -> str:
     """As the kubelet's atomic writer: names -> ..data -> a directory named by what is in it, which is changed as a whole."""
     new, stamp = f"{root}/..new-{_digest(of)}", f"..v{_digest(of)}"
     names = [shlex.quote(each) for each in sorted({file.path.split("/")[0] for file in of})]
-    links = "".join(f"[ -L {root}/{name} ] || ln -s ..data/{name} {root}/{name}\n" for name in names)
+    links = "".join(f'[ -L {root}/{name} ] || set -- "$@" ..data/{name}\n' for name in names)
     keep = "|".join(names) or "''"
     return (
         f"if [ -d {root}/{stamp} ]; then rm -rf {root}/..new-*; else mv -T {new} {root}/{stamp}; fi\n"
-        f'if [ "$(readlink {root}/..data)" != {stamp} ]; then\n'
+        f"if ! [ {root}/..data -ef {root}/{stamp} ]; then\n"
         f"ln -sfn {stamp} {root}/..data_tmp\nmv -T {root}/..data_tmp {root}/..data\nfi\n"
-        f'{links}for old in {root}/..v*; do [ "$old" = {root}/{stamp} ] || rm -rf "$old"; done\n'
-        f'for link in {root}/* {root}/.[!.]*; do case ${{link##*/}} in {keep}) ;; *) rm -f "$link";; esac; done\n'
+        f'set --\n{links}[ $# = 0 ] || ln -s "$@" {root}/\n'
+        f'for old in {root}/..v*; do [ "$old" = {root}/{stamp} ] || rm -rf "$old"; done\n'
+        f"for link in {root}/* {root}/.[!.]*; do\n"
+        f'case ${{link##*/}} in {keep}) ;; *) [ ! -L "$link" ] || rm -f "$link";; esac\ndone\n'
     )
 
 
@@ -207,9 +210,14 @@ def _network_script(plan: PodPlan) -> str:
     return f"if [ ! -e {marker} ]; then\nset -e\n{again}{network.make(plan.uid32, plan.addresses[0])}: > {marker}\nfi\n"
 
 
+def lost_fact(attempt: int) -> dict[str, Any]:
+    """The fact of an attempt whose host went down before it could write one."""
+    return {"attempt": attempt, "id": "", "started": None, "finished": None, "result": "lost"}
+
+
 def _lost_script(plan: PodPlan, container: str, attempt: int) -> str:
     facts = f"{paths.var_of(plan.uid32, container)}/facts"
-    line = json.dumps({"attempt": attempt, "id": "", "started": None, "finished": None, "result": "lost"})
+    line = json.dumps(lost_fact(attempt))
     torn = f'[ -z "$(tail -c 1 {facts} 2>/dev/null)" ] || echo >> {facts}\n'
     return f'{torn}[ "$(cat {facts} 2>/dev/null | wc -l)" -gt {attempt} ] || echo {shlex.quote(line)} >> {facts}\n'
 

@@ -1,0 +1,169 @@
+"""vknix.core.container_status: states, last states and counts in the kubelet's words."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.build import ROOT, UID, container, ended, facts, pod, running, stopped, view
+from vknix.core import pod as pods
+from vknix.core.container_status import ContainerView, View, container_status, stamp
+from vknix.core.facts import ContainerFacts, Exit, ImageFacts, ImageState, Reason, State
+from vknix.core.pod import Pod
+from vknix.errors import Refused
+
+RAN = {
+    "name": "main",
+    "containerID": "systemd-nspawn://id-0",
+    "imageID": f"nix:0{ROOT}",
+    "restartCount": 2,
+    "state": {"running": {}},
+}
+WENT_WELL = {
+    "terminated": {
+        "exitCode": 0,
+        "reason": "Completed",
+        "startedAt": "1970-01-01T00:00:10Z",
+        "finishedAt": "1970-01-01T00:00:20Z",
+        "containerID": "systemd-nspawn://id-0",
+    }
+}
+LOST = {
+    "terminated": {
+        "exitCode": 137,
+        "reason": "ContainerStatusUnknown",
+        "message": "The container could not be located when the pod was terminated",
+        "startedAt": None,
+        "finishedAt": None,
+    }
+}
+
+
+def status(of: Pod, how: View) -> dict[str, Any]:
+    path, first = next(pods.containers(of))
+    return container_status(ContainerView(of, path, first, how))
+
+
+def told(**fields: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{**RAN, **fields}]}
+
+
+def test_a_running_container() -> None:
+    assert status(pod(), view(facts(running()))) == {
+        "name": "main",
+        "image": ROOT,
+        "imageID": f"nix:0{ROOT}",
+        "containerID": "systemd-nspawn://id-0",
+        "restartCount": 0,
+        "state": {"running": {"startedAt": "1970-01-01T00:00:30Z"}},
+        "lastState": {},
+        "ready": True,
+        "started": True,
+    }
+
+
+def test_a_stopping_container_runs_still() -> None:
+    made = status(pod(leaving=True), view(facts(ContainerFacts("main", State.STOPPING, 0, "id-0", 30.0))))
+    assert (list(made["state"]), made["ready"]) == (["running"], True)
+
+
+@pytest.mark.parametrize(
+    ("of", "how", "state", "last"),
+    [
+        pytest.param(pod(), view(), {"waiting": {"reason": "ContainerCreating"}}, {}, id="new"),
+        pytest.param(
+            pod(),
+            view(facts(ContainerFacts("main", State.PREPARING, 0, "id-0"))),
+            {"waiting": {"reason": "ContainerCreating"}},
+            {},
+            id="starting",
+        ),
+        pytest.param(pod(restart="Never"), view(facts(stopped("main", ended()))), WENT_WELL, {}, id="ended for good"),
+        pytest.param(pod(leaving=True), view(facts(stopped("main", ended()))), WENT_WELL, {}, id="ended while leaving"),
+        pytest.param(pod(), view(facts(stopped("main", ended()))), WENT_WELL, {}, id="first restart follows at once"),
+        pytest.param(
+            pod(),
+            view(facts(running("main", 1, ended()))),
+            {"running": {"startedAt": "1970-01-01T00:00:30Z"}},
+            WENT_WELL,
+            id="again",
+        ),
+        pytest.param(pod(restart="Never", status=told()), view(), LOST, {}, id="lost for good"),
+        pytest.param(pod(status=told()), view(), {"waiting": {"reason": "ContainerCreating"}}, LOST, id="lost, to be made anew"),
+        pytest.param(
+            pod(leaving=True, status=told()),
+            view(),
+            {"terminated": {**LOST["terminated"], "message": "The container could not be located when the pod was deleted"}},
+            {},
+            id="lost while leaving",
+        ),
+        pytest.param(pod(restart="Never", status=told(state=WENT_WELL)), view(), WENT_WELL, {}, id="its end was told"),
+    ],
+)
+def test_state(of: Pod, how: View, state: dict[str, Any], last: dict[str, Any]) -> None:
+    made = status(of, how)
+    assert (made["state"], made["lastState"]) == (state, last)
+    assert made["ready"] is made["started"] is ("running" in state)
+
+
+def test_crash_loop_says_what_the_kubelet_says() -> None:
+    made = status(pod(), view(facts(stopped("main", *(ended(1, attempt) for attempt in range(4))))))
+    text = f"back-off 40s restarting failed container=main pod=web_shop({UID})"
+    assert made["state"] == {"waiting": {"reason": "CrashLoopBackOff", "message": text}}
+    assert made["lastState"]["terminated"]["exitCode"] == 1
+    assert (made["restartCount"], made["ready"]) == (3, False)
+
+
+@pytest.mark.parametrize(("ends", "wait"), [(2, "10s"), (5, "1m20s"), (6, "2m40s"), (7, "5m0s"), (30, "5m0s")])
+def test_back_off_is_a_go_duration(ends: int, wait: str) -> None:
+    made = status(pod(), view(facts(stopped("main", *(ended(1, attempt) for attempt in range(ends))))))
+    assert made["state"]["waiting"]["message"].startswith(f"back-off {wait} restarting")
+
+
+def test_a_signal_and_a_message_are_told() -> None:
+    end = Exit(0, "id-0", 143, 15, Reason.ERROR, None, 20.0, "bye")
+    terminated = status(pod(restart="Never"), view(facts(stopped("main", end))))["state"]["terminated"]
+    assert (terminated["signal"], terminated["message"], terminated["startedAt"]) == (15, "bye", None)
+
+
+def test_a_loss_counts_once() -> None:
+    of = pod(status=told())
+    lost = status(of, view())
+    assert lost["restartCount"] == 3
+    again = status(pod(status={"containerStatuses": [lost]}), view())
+    assert (again["restartCount"], again["lastState"]) == (3, LOST)
+
+
+@pytest.mark.parametrize("seen", [running(), stopped("main", ended()), ContainerFacts("main", State.PREPARING, 0)])
+def test_the_count_never_goes_back_where_a_host_lost_its_facts(seen: ContainerFacts) -> None:
+    assert status(pod(status=told()), view(facts(seen)))["restartCount"] == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"), [({}, "ErrImagePull"), ({"state": {"waiting": {"reason": "ErrImagePull"}}}, "ImagePullBackOff")]
+)
+def test_a_pull_that_fails(before: dict[str, Any], reason: str) -> None:
+    of = pod(status={"containerStatuses": [{"name": "main", **before}]})
+    waiting = status(of, view(facts(images=(ImageFacts(ROOT, ImageState.FAILED, "no such path"),))))["state"]["waiting"]
+    assert waiting["reason"] == reason
+    assert waiting["message"].endswith("no such path")
+
+
+def test_a_held_container_waits_with_its_reason() -> None:
+    held = {"main": Refused("f", "secret not found", remedy="create it", reason="CreateContainerConfigError")}
+    waiting = status(pod(), view(held=held))["state"]["waiting"]
+    assert waiting == {"reason": "CreateContainerConfigError", "message": "f: secret not found; create it"}
+
+
+def test_resources_and_mounts_are_echoed() -> None:
+    asked = {"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}}
+    mounts = [{"name": "v", "mountPath": "/v", "readOnly": True}, {"name": "v", "mountPath": "/w"}]
+    made = status(pod(container(resources=asked, volumeMounts=mounts), volumes=[{"name": "v", "emptyDir": {}}]), view())
+    assert (made["resources"], made["allocatedResources"]) == (asked, {"cpu": "500m"})
+    assert made["volumeMounts"] == [
+        {"name": "v", "mountPath": "/v", "readOnly": True, "recursiveReadOnly": "Disabled"},
+        {"name": "v", "mountPath": "/w"},
+    ]
+
+
+def test_times_have_seconds() -> None:
+    assert stamp(1767323045.999) == "2026-01-02T03:04:05Z"

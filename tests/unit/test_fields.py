@@ -1,0 +1,131 @@
+"""vknix.core.fields: nothing in a Pod is silently ignored."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.unit.build import ROOT, container
+from vknix.core import fields
+from vknix.core import pod as pods
+from vknix.core.fields import FIELDS, Verdict
+from vknix.errors import Refused
+
+
+def spec(own: dict[str, Any] | None = None, **of_pod: Any) -> dict[str, Any]:
+    return {"containers": [container(**(own or {}))], **of_pod}
+
+
+TYPICAL = spec(
+    {
+        "args": ["x"],
+        "env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+        "envFrom": [{"configMapRef": {"name": "c"}}],
+        "ports": [{"containerPort": 80, "protocol": "TCP", "hostPort": 0}],
+        "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"ephemeral-storage": 5}},
+        "volumeMounts": [{"name": "t", "mountPath": "/t", "readOnly": True, "recursiveReadOnly": "Disabled"}],
+        "imagePullPolicy": "Always",
+        "terminationMessagePath": "/dev/termination-log",
+        "securityContext": {
+            "runAsUser": 1,
+            "privileged": False,
+            "procMount": "Default",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "stdin": False,
+        "livenessProbe": None,
+    },
+    nodeName="n",
+    tolerations=[{"operator": "Exists"}],
+    dnsPolicy="ClusterFirst",
+    securityContext={},
+    hostUsers=True,
+    runtimeClassName="",
+    volumes=[
+        {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}], "defaultMode": 420}},
+        {"name": "e", "emptyDir": {"medium": "", "sizeLimit": None}},
+    ],
+    initContainers=[],
+)
+
+
+def test_what_the_api_server_defaults_is_accepted() -> None:
+    fields.check(TYPICAL)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        (spec(hostNetwork=True), "spec.hostNetwork"),
+        (spec(hostUsers=False), "spec.hostUsers"),
+        (spec(initContainers=[container()]), "spec.initContainers"),
+        (spec(fromTheFuture={"on": True}), "spec.fromTheFuture.on"),
+        (spec(fromTheFuture=False), "spec.fromTheFuture"),
+        (spec(fromTheFuture=0), "spec.fromTheFuture"),
+        (spec(volumes=[{"name": "h", "hostPath": {"path": "/"}}]), "spec.volumes[0].hostPath.path"),
+        (spec(volumes=[{"name": "h", "emptyDir": {"medium": "Memory"}}]), "spec.volumes[0].emptyDir.medium"),
+        (spec(volumes=[{"name": "h", "emptyDir": {"other": 1}}]), "spec.volumes[0].emptyDir.other"),
+        (spec(securityContext={"fsGroup": 0}), "spec.securityContext.fsGroup"),
+        (spec({"securityContext": {"privileged": True}}), "spec.containers[0].securityContext.privileged"),
+        (spec({"securityContext": {"privileged": 1}}), "spec.containers[0].securityContext.privileged"),
+        (spec({"ports": [{"containerPort": 1}, {"hostPort": 80}]}), "spec.containers[0].ports[1].hostPort"),
+        (spec({"env": [{"valueFrom": {"fileKeyRef": {"key": "a"}}}]}), "spec.containers[0].env[0].valueFrom.fileKeyRef"),
+        (spec({"stdin": True}), "spec.containers[0].stdin"),
+        (spec({"livenessProbe": {"exec": {}}}), "spec.containers[0].livenessProbe"),
+        (spec({"image": "nginx"}), "spec.containers[0].image"),
+        (spec({"image": None}), "spec.containers[0].image"),
+        (spec({"resources": {"limits": {"nvidia.com/gpu": 1}}}), "spec.containers[0].resources.limits.nvidia.com/gpu"),
+        (spec({"resources": {"requests": {"cpu": "much"}}}), "spec.containers[0].resources.requests.cpu"),
+        (spec({"resources": {"requests": {"cpu": "1e999999999"}}}), "spec.containers[0].resources.requests.cpu"),
+    ],
+)
+def test_what_cant_be_had_is_refused_by_its_path(asked: dict[str, Any], path: str) -> None:
+    with pytest.raises(Refused) as refused:
+        fields.check(asked)
+    assert refused.value.field == path
+    assert refused.value.remedy
+
+
+def test_each_refusal_names_a_remedy() -> None:
+    assert [path for path, rule in FIELDS.items() if rule.verdict is Verdict.REFUSED and not (rule.why and rule.remedy)] == []
+
+
+def struct_paths(of: type[msgspec.Struct], at: str) -> set[str]:
+    """The leaves of what pod.py decodes, in the table's words."""
+    found = set()
+    for each in msgspec.structs.fields(of):
+        for inner in _structs(each.type):
+            kind, listed = inner
+            path = f"{at}.{each.encode_name}" + ("[]" if listed else "")
+            found |= struct_paths(kind, path) if kind is not None else {path}
+    return found
+
+
+def _structs(of: Any) -> list[tuple[type[msgspec.Struct] | None, bool]]:
+    inner = msgspec.inspect.type_info(of)
+    options = inner.types if isinstance(inner, msgspec.inspect.UnionType) else (inner,)
+    for option in options:
+        if isinstance(option, msgspec.inspect.StructType):
+            return [(option.cls, False)]
+        if isinstance(option, msgspec.inspect.ListType) and isinstance(option.item_type, msgspec.inspect.StructType):
+            return [(option.item_type.cls, True)]
+    return [(None, False)]
+
+
+def test_what_is_read_of_a_pod_is_in_the_table() -> None:
+    """A field that pod.py decodes and the table does not know would be refused before anybody reads it."""
+    unknown = set()
+    for path in struct_paths(pods.PodSpec, "spec"):
+        prefixes = [path[:end] for end in range(len(path) + 1) if end == len(path) or path[end] in ".["]
+        if not any(prefix in FIELDS for prefix in prefixes):
+            unknown.add(path)
+    assert unknown == set()
+
+
+def test_all_refusals_are_told_by_judge() -> None:
+    asked = spec({"stdin": True, "tty": True, "image": ROOT}, hostPID=True)
+    assert {refusal.field for refusal in fields.judge(asked)} == {
+        "spec.containers[0].stdin",
+        "spec.containers[0].tty",
+        "spec.hostPID",
+    }

@@ -1,0 +1,373 @@
+"""vknix.nspawn.read: what a host says, also after a power cut, and whatever containers left on its disk."""
+
+import base64
+import json
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.build import ROOT, UID, UID32, parses, pod, told, view
+from tests.unit.test_status import apply
+from vknix.core import restart
+from vknix.core.facts import ContainerFacts, HostName, ImageFacts, ImageState, PodFacts, Reason, State, Uid
+from vknix.core.status import patch, pod_status
+from vknix.nspawn import paths, read, tree
+from vknix.nspawn.read import Found, Unit, pod_facts
+from vknix.nspawn.tree import Entry, File
+
+HOST = HostName("a")
+UNIT = paths.unit(UID32, "main")
+RECORD = {"namespace": "shop", "name": "web", "addresses": ["10.0.0.2"], "closures": {"main": ROOT}}
+
+
+def fact(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """As vktool writes it."""
+    usual = {
+        "attempt": number,
+        "id": f"id-{number}",
+        "started": 10**9,
+        "finished": 2 * 10**9,
+        "result": "success",
+        "code": "exited",
+    }
+    return {**usual, "status": "0", "signal": "", "oom": False, "message": "", **fields}
+
+
+def lines(*facts: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(each).encode() + b"\n" for each in facts)
+
+
+def listing(facts: bytes = b"", logs: str = "", record: bytes = json.dumps(RECORD).encode(), *more: Entry) -> bytes:
+    files: list[Entry] = [File(f"{paths.var(UID32)}/pod.json", record), File(f"{paths.var_of(UID32, 'main')}/facts", facts)]
+    return logs.encode() + b"\0" + tree.pack([*files, *more])
+
+
+def seen(facts: bytes = b"", logs: dict[int, float] | None = None, unit: Unit | None = None) -> ContainerFacts | None:
+    names = "".join(f"var/lib/vknix/{UID32}/c/main/log/{number}.log {at}\n" for number, at in (logs or {}).items())
+    (found,) = read.found(listing(facts, names))
+    return pod_facts(found, HOST, {UNIT: unit} if unit else {}, {}).containers.get("main")
+
+
+def must(of: ContainerFacts | None) -> ContainerFacts:
+    assert of is not None
+    return of
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "signal", "reason"),
+    [
+        pytest.param({}, 0, 0, Reason.COMPLETED, id="exit 0"),
+        pytest.param({"status": "3", "result": "exit-code"}, 3, 0, Reason.ERROR, id="exit 3"),
+        pytest.param({"status": "1", "signal": "KILL"}, 137, 9, Reason.ERROR, id="a signal that nspawn told of"),
+        pytest.param({"code": "killed", "status": "TERM"}, 143, 15, Reason.ERROR, id="nspawn killed"),
+        pytest.param({"code": "dumped", "status": "SEGV", "signal": "SEGV"}, 139, 11, Reason.ERROR, id="nspawn dumped"),
+        pytest.param({"code": "killed", "status": "KILL", "oom": True}, 137, 9, Reason.OOM_KILLED, id="out of memory"),
+        pytest.param({"status": "1", "signal": "START"}, 128, 0, Reason.START_ERROR, id="program missing"),
+        pytest.param({"code": "", "status": "", "result": "resources"}, 128, 0, Reason.START_ERROR, id="never executed"),
+        pytest.param({"result": "lost", "code": "", "status": ""}, 137, 0, Reason.UNKNOWN, id="power cut"),
+        pytest.param({"status": "1", "signal": "RTMIN+3"}, 137, 9, Reason.ERROR, id="a signal without a number of its own"),
+        pytest.param({"status": "1", "signal": "KILL", "oom": False}, 137, 9, Reason.ERROR, id="killed but not for memory"),
+    ],
+)
+def test_the_end_in_kubernetes_words(fields: dict[str, Any], code: int, signal: int, reason: Reason) -> None:
+    (ended,) = must(seen(lines(fact(**fields)))).exits
+    assert (ended.code, ended.signal, ended.reason) == (code, signal, reason)
+
+
+def test_an_exit_has_times_id_and_message() -> None:
+    message = base64.b64encode("bye \xff".encode("latin-1")).decode()
+    (ended,) = must(seen(lines(fact(message=message)))).exits
+    assert (ended.started, ended.finished, ended.id, ended.message) == (1.0, 2.0, "id-0", "bye �")
+
+
+ONE, TWO = fact(0, status="1"), fact(1, status="2")
+
+
+@pytest.mark.parametrize(
+    ("unit", "state", "attempt", "waits"),
+    [
+        pytest.param(None, State.STOPPED, 1, False, id="gone"),
+        pytest.param(Unit("failed", "failed", "id-1"), State.STOPPED, 1, False, id="failed"),
+        pytest.param(Unit("inactive", "dead"), State.STOPPED, 1, False, id="dead"),
+        pytest.param(Unit("activating", "auto-restart", "id-1"), State.STOPPED, 1, True, id="its host will restart it"),
+        pytest.param(Unit("activating", "auto-restart-queued", "id-1"), State.STOPPED, 1, True, id="in a moment"),
+        pytest.param(Unit("activating", "start", "id-2"), State.PREPARING, 2, False, id="starting"),
+        pytest.param(Unit("activating", "start"), State.PREPARING, 2, False, id="asked to start"),
+        pytest.param(Unit("active", "running", "id-2", 5.0), State.RUNNING, 2, False, id="runs"),
+        pytest.param(Unit("deactivating", "stop-sigterm", "id-2"), State.STOPPING, 2, False, id="is stopped"),
+        pytest.param(Unit("deactivating", "stop-post", "id-1"), State.STOPPING, 1, False, id="has just said how it ended"),
+    ],
+)
+def test_state_and_attempt(unit: Unit | None, state: State, attempt: int, waits: bool) -> None:
+    made = must(seen(lines(ONE, TWO), {0: 1.0, 1: 2.0}, unit))
+    assert (made.state, made.attempt, made.host_restarts) == (state, attempt, waits)
+    assert [ended.code for ended in made.exits] == [1, 2]
+
+
+def test_a_container_that_never_began_is_left_out() -> None:
+    assert seen() is None
+    assert must(seen(unit=Unit("activating", "start"))).attempt == 0
+
+
+def test_a_running_one_has_its_own_id_and_time() -> None:
+    made = must(seen(lines(ONE), {0: 1.0, 1: 3.0}, Unit("active", "running", "id-1", 5.0)))
+    assert (made.id, made.started, made.attempt) == ("id-1", 5.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("facts", "logs", "attempts", "reasons"),
+    [
+        pytest.param(b"", {0: 7.0}, 1, [Reason.UNKNOWN], id="the first"),
+        pytest.param(lines(ONE), {0: 1.0, 1: 7.0}, 2, [Reason.ERROR, Reason.UNKNOWN], id="the second"),
+        pytest.param(lines(ONE) + b'{"attempt":1,"id', {0: 1.0, 1: 7.0}, 2, [Reason.ERROR, Reason.UNKNOWN], id="while it wrote"),
+        pytest.param(lines(ONE) + b"\0\0\0\0", {0: 1.0, 1: 7.0}, 2, [Reason.ERROR, Reason.UNKNOWN], id="zeros"),
+        pytest.param(
+            b'{"att\n' + lines(TWO), {0: 7.0, 1: 8.0}, 2, [Reason.UNKNOWN, Reason.ERROR], id="the torn one has a successor"
+        ),
+        pytest.param(b'{"att', {0: 6.0, 1: 7.0}, 2, [Reason.UNKNOWN, Reason.UNKNOWN], id="twice"),
+        pytest.param(b"7\n", {0: 7.0}, 1, [Reason.UNKNOWN], id="no object"),
+    ],
+)
+def test_an_attempt_that_a_power_cut_ended_is_lost_and_counts(
+    facts: bytes, logs: dict[int, float], attempts: int, reasons: list[Reason]
+) -> None:
+    made = must(seen(facts, logs))
+    assert (made.state, made.attempt) == (State.STOPPED, attempts - 1)
+    assert [ended.reason for ended in made.exits] == reasons
+    assert 7.0 in [ended.finished for ended in made.exits]
+
+
+def test_a_line_that_is_being_written_is_no_end_yet() -> None:
+    made = must(seen(lines(ONE) + b'{"attempt":1', {0: 1.0, 1: 7.0}, Unit("deactivating", "stop-post", "id-1")))
+    assert (made.state, made.attempt, len(made.exits)) == (State.STOPPING, 1, 1)
+
+
+def test_a_torn_line_counts_once_its_successor_runs() -> None:
+    made = must(seen(lines(ONE) + b'{"attempt":1', {0: 1.0, 1: 7.0, 2: 9.0}, Unit("active", "running", "id-2", 9.0)))
+    assert (made.attempt, [ended.reason for ended in made.exits]) == (2, [Reason.ERROR, Reason.UNKNOWN])
+
+
+def test_a_record_that_a_power_cut_left_empty_is_no_pod() -> None:
+    assert list(read.found(listing(record=b""))) == []
+    assert list(read.found(listing(record=b"\0\0"))) == []
+
+
+def test_what_a_host_has_of_a_pod() -> None:
+    image = ImageFacts(ROOT, ImageState.PRESENT)
+    (found,) = read.found(listing(b"", "", json.dumps(RECORD).encode(), File(f"{paths.run(UID32)}/net", b"")))
+    assert pod_facts(found, HOST, {}, {ROOT: image}) == PodFacts(found_uid(), HOST, "shop", "web", ("10.0.0.2",), {}, {ROOT: image})
+    (bare,) = read.found(listing())
+    assert pod_facts(bare, HOST, {}, {}).addresses == ()
+
+
+def found_uid() -> Uid:
+    return paths.uid(UID32)
+
+
+@dataclass
+class Model:
+    """A container on a host, as systemd, vktool and the sync script keep its files."""
+
+    facts: list[str] = field(default_factory=list)
+    torn: bool = False
+    logs: dict[int, float] = field(default_factory=dict)
+    unit: Unit | None = None
+    now: float = 100.0
+
+    def start(self) -> None:
+        if self.unit is None or self.unit.sub == "auto-restart":
+            if self.unit is None:
+                self.repair()
+            number = len(self.facts)
+            self.logs[number] = self.now
+            self.unit = Unit("active", "running", f"id-{number}", self.now)
+
+    def repair(self) -> None:
+        """What unit.sync does first of all."""
+        self.torn = False
+        lost = max(self.logs, default=-1)
+        if lost >= len(self.facts):
+            self.facts.append(json.dumps({"attempt": lost, "id": "", "started": None, "finished": None, "result": "lost"}))
+
+    def end(self, code: int, again: bool) -> None:
+        if self.unit is not None and self.unit.sub == "running":
+            number = len(self.facts)
+            self.facts.append(json.dumps(fact(number, status=str(code), finished=int(self.now * 1e9))))
+            self.unit = Unit("activating", "auto-restart", f"id-{number}") if again else None
+
+    def power_cut(self, torn: bool) -> None:
+        if torn and self.unit is not None and self.unit.sub == "running":
+            self.facts.append('{"attempt":')
+            self.torn = True
+        self.unit = None
+
+    def data(self) -> bytes:
+        text = "\n".join(self.facts)
+        return (text if self.torn or not text else text + "\n").encode()
+
+    def seen(self) -> PodFacts:
+        names = "".join(f"var/lib/vknix/{UID32}/c/main/log/{number}.log {at}\n" for number, at in self.logs.items())
+        (found,) = read.found(listing(self.data(), names))
+        return pod_facts(found, HOST, {UNIT: self.unit} if self.unit else {}, {})
+
+
+steps = st.one_of(
+    st.just(("start",)),
+    st.tuples(st.just("end"), st.sampled_from([0, 1, 137]), st.booleans()),
+    st.tuples(st.just("power_cut"), st.booleans()),
+)
+
+
+@given(st.lists(steps, max_size=14), st.sampled_from(["Always", "OnFailure", "Never"]))
+def test_counts_and_attempts_never_go_back(history: list[tuple[Any, ...]], policy: str) -> None:
+    model, of, attempt, count = Model(), pod(restart=policy), 0, 0
+    for name, *arguments in history:
+        getattr(model, name)(*arguments)
+        model.now += 1
+        facts = model.seen()
+        main = facts.containers.get("main")
+        if main is not None:
+            assert main.attempt >= attempt
+            assert main.attempt == max(model.logs)
+            assert len(main.exits) <= 2
+            assert main.streak <= len(model.facts) + 1
+            attempt = main.attempt
+        of = told(of, apply(of.status, patch(of.status, pod_status(of, view(facts, now=model.now)))))
+        assert of.told("main").get("restartCount", 0) >= count
+        count = of.told("main").get("restartCount", 0)
+
+
+def test_a_streak_counts_all_ends_not_the_last_two() -> None:
+    made = must(seen(lines(*(fact(number, status="1") for number in range(9))), dict.fromkeys(range(9), 1.0)))
+    assert (made.streak, restart.delay_s(made.streak)) == (9, 300)
+
+
+class Disk:
+    """The listing's script, run for real below a directory that stands for the root of a host."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, path: str, data: bytes = b"x") -> None:
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+
+    def list(self, *only: str) -> bytes:
+        script = read.list_script(only).replace("cd / ", f"cd {self.root} ")
+        return subprocess.run(["dash"], input=script.encode(), capture_output=True, check=True).stdout
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    disk = Disk(tmp_path)
+    disk.put(f"{paths.var(UID32)}/pod.json", json.dumps(RECORD).encode())
+    disk.put(f"{paths.var_of(UID32, 'main')}/facts", lines(ONE))
+    disk.put(f"{paths.var_of(UID32, 'main')}/log/0.log")
+    disk.put(f"{paths.run(UID32)}/net")
+    return disk
+
+
+@pytest.mark.parametrize("only", [(), (UID32,), ("f" * 32, UID32)], ids=["all", "one", "one of two"])
+def test_a_listing_is_read_as_it_is_printed(disk: Disk, only: tuple[str, ...]) -> None:
+    (found,) = read.found(disk.list(*only))
+    assert (found.uid32, found.network, found.facts) == (UID32, True, {"main": (ONE,)})
+    assert list(found.logs["main"]) == [0]
+
+
+def test_an_empty_host_lists_nothing(tmp_path: Path) -> None:
+    assert list(read.found(Disk(tmp_path).list())) == []
+    assert list(read.found(Disk(tmp_path).list(UID32))) == []
+
+
+def test_files_of_containers_are_neither_read_nor_believed(disk: Disk) -> None:
+    """A volume may have the container's name, a root any file; all of it can be large."""
+    plain = disk.list()
+    for at in (f"{paths.var(UID32)}/empty/main", f"{paths.var_of(UID32, 'main')}/root", f"{paths.run(UID32)}/shm"):
+        for name in ("log/7.log", "facts", "pod.json", "net", "c/main/facts", "c/main/log/8.log"):
+            disk.put(f"{at}/{name}")
+    disk.put(f"{paths.run(UID32)}/vol/v/net")
+    assert len(disk.list()) == len(plain)
+    (found,) = read.found(disk.list())
+    assert found == next(iter(read.found(plain)))
+
+
+def test_names_of_logs_that_are_none_are_left_out() -> None:
+    names = f"var/lib/vknix/{UID32}/c/main/log/x.log 1\nvar/lib/vknix/{UID32}/c/main/log/.1.log 1\n\n 7\na/b\n"
+    (found,) = read.found(listing(b"", names))
+    assert found.logs == {}
+
+
+def test_scripts_are_scripts() -> None:
+    parses(read.list_script())
+    parses(read.list_script([UID32]))
+    parses(read.REGISTER)
+
+
+def registered() -> dict[str, str]:
+    done = subprocess.run(["dash"], input=read.REGISTER, capture_output=True, text=True, check=False)
+    return read.registration(done.stdout)
+
+
+def test_this_machine_registers() -> None:
+    told_of = registered()
+    facts = read.host_facts(HOST, "192.0.2.1", told_of, 62)
+    assert facts.cpu_milli >= 1000
+    assert facts.memory_bytes > 1 << 20
+    assert facts.storage_bytes > 0
+    assert facts.boot_id
+    assert facts.arch in ("amd64", "arm64")
+
+
+GOOD = {
+    **dict.fromkeys(
+        ("tool:systemd-nspawn", "tool:nsenter", "tool:unshare", "tool:ip", "tool:tar", "tool:find", "tool:nix-store"), "/x"
+    ),
+    "user": "0",
+    "nft": "/nft",
+    "cgroup2": "/sys/fs/cgroup",
+    "overlay": "1",
+    "redirect": "Y",
+    "nix_dev": "1",
+    "store_dev": "1",
+    "controllers": "cpu memory pids",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"user": "1000"}, "set user: root"),
+        ({"tool:nix-store": ""}, "add Nix to"),
+        ({"nft": ""}, "networking.nftables.enable"),
+        ({"cgroup2": ""}, "cgroup v2"),
+        ({"redirect": "N"}, "redirect_always_follow"),
+        ({"store_dev": "2"}, "/nix/store is a file system of its own"),
+    ],
+)
+def test_a_problem_comes_with_its_remedy(change: dict[str, str], said: str | None) -> None:
+    problems = list(read.problems({**GOOD, **change}))
+    assert len(problems) == (said is not None)
+    assert said is None or said in problems[0]
+
+
+def test_limits_that_cant_be_enforced_are_warned_of() -> None:
+    assert list(read.warnings(GOOD)) == []
+    assert len(list(read.warnings({**GOOD, "controllers": "pids"}))) == 2
+
+
+def test_registration_keeps_values_of_many_words_and_the_resolv_conf() -> None:
+    told_of = read.registration("os NixOS 26.05 (Yarara)\nsystemd \nresolv_conf\nnameserver 1.1.1.1\nsearch a b\n")
+    assert told_of == {"os": "NixOS 26.05 (Yarara)", "systemd": "", "resolv_conf": "nameserver 1.1.1.1\nsearch a b\n"}
+
+
+def test_found_is_the_inverse_of_the_record() -> None:
+    (found,) = read.found(listing())
+    assert found == Found(UID32, "shop", "web", ("10.0.0.2",), {"main": ROOT}, {"main": ()})
+    assert paths.uid(found.uid32) == UID
