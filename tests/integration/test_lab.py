@@ -20,15 +20,15 @@ def test_busybox_closure_has_sh_and_two_paths_or_more(lab: Lab, host: Host) -> N
     assert len(paths[1:]) >= 2
 
 
-def test_reboot_leaves_no_network_state_but_the_disk(host: Host) -> None:
-    before = host.snapshot()
+def test_reboot_leaves_no_network_state_but_the_disk(lab: Lab, host: Host) -> None:
+    lab.vknix.stop()  # it would make its own again
     key = host.public_key
     host.run(
         "ip link add vnettest type veth peer name vnetpeer && ip route add blackhole 203.0.113.0/24 proto 118 && touch /root/kept"
     )
     assert "link vnettest" in host.snapshot()
     host.reboot()
-    assert host.snapshot() == before
+    assert not [line for line in host.snapshot().splitlines() if line.split()[0] in ("link", "route", "nft")]
     assert host.run("cat /root/kept && echo there") == "there\n"
     assert host.public_key == key
 

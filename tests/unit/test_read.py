@@ -96,6 +96,7 @@ ONE, TWO = fact(0, status="1"), fact(1, status="2")
         pytest.param(Unit("inactive", "dead"), State.STOPPED, 1, False, id="dead"),
         pytest.param(Unit("activating", "auto-restart", "id-1"), State.STOPPED, 1, True, id="its host will restart it"),
         pytest.param(Unit("activating", "auto-restart-queued", "id-1"), State.STOPPED, 1, True, id="in a moment"),
+        pytest.param(Unit("failed", "failed-before-auto-restart", "id-1"), State.STOPPED, 1, True, id="just before it waits"),
         pytest.param(Unit("activating", "start", "id-2"), State.PREPARING, 2, False, id="starting"),
         pytest.param(Unit("activating", "start"), State.PREPARING, 2, False, id="asked to start"),
         pytest.param(Unit("active", "running", "id-2", 5.0), State.RUNNING, 2, False, id="runs"),

@@ -131,15 +131,20 @@ def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapp
 
 def ended(unit: Unit) -> bool:
     """Its attempt is over, and its fact written."""
-    return unit.active in ("inactive", "failed") or unit.sub.startswith("auto-restart")
+    return unit.active in ("inactive", "failed") or waits(unit)
+
+
+def waits(unit: Unit) -> bool:
+    """systemd will start it again by itself: auto-restart, auto-restart-queued, failed-before-auto-restart, ..."""
+    return "auto-restart" in unit.sub
 
 
 _STATES = {"active": State.RUNNING, "reloading": State.RUNNING, "activating": State.PREPARING, "deactivating": State.STOPPING}
 
 
 def _container(name: str, lines: tuple[dict[str, Any], ...], logs: Mapping[int, float], unit: Unit | None) -> ContainerFacts | None:
-    waits = unit is not None and unit.sub.startswith("auto-restart")
-    state = State.STOPPED if unit is None or waits else _STATES.get(unit.active, State.STOPPED)
+    waiting = unit is not None and waits(unit)
+    state = State.STOPPED if unit is None or waiting else _STATES.get(unit.active, State.STOPPED)
     if state is not State.STOPPED and lines and lines[-1].get("torn") and max(logs, default=-1) < len(lines):
         lines = lines[:-1]  # it is being written
     ends = [_exit(line, number, logs) for number, line in enumerate(lines)]
@@ -157,7 +162,7 @@ def _container(name: str, lines: tuple[dict[str, Any], ...], logs: Mapping[int, 
         started=unit.since if unit is not None and running else None,
         exits=tuple(ends[-2:]),
         streak=restart.streak(tuple(ends)),
-        host_restarts=waits,
+        host_restarts=waiting,
     )
 
 

@@ -201,7 +201,7 @@ class Session:
         )
         for name in run:
             known = self.units.get(paths.unit(plan.uid32, name))
-            if known is None or known.active in ("inactive", "failed") or known.sub.startswith("auto-restart"):
+            if known is None or read.ended(known):
                 self.units[paths.unit(plan.uid32, name)] = Unit("activating", "start")
         self._tell_pod(plan.uid32)
 

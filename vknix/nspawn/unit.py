@@ -169,7 +169,7 @@ _START = """start() {
   systemd-run --quiet --no-block --unit="$unit" "$@" 2>/dev/null && return
   state=$(systemctl show -P SubState "$unit")
   case $state in
-    auto-restart*) systemctl restart --no-block "$unit";;
+    *auto-restart*) systemctl restart --no-block "$unit";;
     dead|failed|'') systemctl reset-failed "$unit" 2>/dev/null || :; systemd-run --quiet --no-block --unit="$unit" "$@";;
   esac
 }
