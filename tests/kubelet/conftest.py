@@ -11,8 +11,9 @@ from tests.kubelet.pki import Authority
 from tests.kubelet.programs import Programs
 from tests.kubelet.world import Keys, Kubelet, facts, pod
 from vknix.core.facts import ContainerFacts, State
+from vknix.kube.certificates import server_context
 from vknix.kubelet.auth import Attributes, Guard, User
-from vknix.kubelet.server import KubeletServer, Settings, tls_context
+from vknix.kubelet.server import KubeletServer, Settings
 from vknix.kubelet.target import Target
 
 
@@ -50,8 +51,10 @@ async def kubelet(keys: Keys) -> AsyncIterator[Kubelet]:
 
     kubelet: Kubelet
 
+    tls = server_context(keys.authority.certificate)
+    tls.load_cert_chain(keys.server.certificate, keys.server.key)
     server = KubeletServer(
-        Settings("127.0.0.1", 0, tls_context(keys.server.certificate, keys.server.key, keys.authority.certificate)),
+        Settings("127.0.0.1", 0, tls),
         guard=Guard(review_token, authorize),
         lookup=lambda namespace, name: targets.get((namespace, name)),
         backend=provider,

@@ -140,16 +140,3 @@ async def test_a_log_that_breaks_off_does_not_look_complete(kubelet: Kubelet, ht
     async with http.get("/containerLogs/ns/p/c") as answer:
         with pytest.raises(aiohttp.ClientError):
             await answer.read()
-
-
-async def test_a_new_certificate_is_served_without_a_restart(kubelet: Kubelet, keys: Keys) -> None:
-    async def served() -> bytes:
-        _, writer = await asyncio.open_connection("127.0.0.1", kubelet.port, ssl=kubelet.client)
-        certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        writer.transport.abort()
-        return certificate
-
-    before = await served()
-    files = keys.authority.sign("renewed")
-    kubelet.server.reload_certificate(files.certificate, files.key)
-    assert await served() != before

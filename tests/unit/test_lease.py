@@ -160,16 +160,12 @@ async def test_holding_ends_when_deposed(tmp_path: Path) -> None:
                 await lease.hold()
 
 
-async def test_a_silent_server_costs_a_bounded_time_and_the_lease_expires(tmp_path: Path) -> None:
-    clock = Clock()
-    async with led(tmp_path, clock) as (fake, _, lease):
+async def test_a_silent_server_costs_a_bounded_time(tmp_path: Path) -> None:
+    async with led(tmp_path) as (fake, _, lease):
         fake.faults.append(Fault(lambda _: True, times=1000, silence=True))
         async with asyncio.timeout(5):
             with pytest.raises(Unreachable):
                 await lease.renew()
-        assert not lease.expired
-        clock.now += 41
-        assert lease.expired
 
 
 async def test_releasing_without_a_cluster_is_quiet(tmp_path: Path) -> None:

@@ -40,10 +40,6 @@ def all_services() -> Collection:
 # Pods
 
 
-async def get_pod(client: Client, namespace: str, name: str) -> bytes:
-    return await client.request("GET", _core(namespace, "pods", name))
-
-
 async def patch_pod_status(client: Client, namespace: str, name: str, uid: str, patch: Json) -> bytes:
     """Merges `patch` (`{"status": ...}`, annotations too) into the Pod of that UID. Conflict where the name has a new UID."""
     metadata = {**_mapping(patch.get("metadata")), "uid": uid}

@@ -71,16 +71,10 @@ class NodeLease:
         self._owner: str | None = None
         self._version = ""
         self._leader = Leader("", "", 0, 0.0)
-        self._renewed = float("-inf")
 
     @property
     def epoch(self) -> int:
         return self._leader.epoch
-
-    @property
-    def expired(self) -> bool:
-        """Not renewed for so long that another process may lead by now."""
-        return self._clock() - self._renewed >= self._times.duration_s
 
     def own(self, node_uid: str) -> None:
         """The Node object is there (again): from the next renewal on, the Lease goes with it."""
@@ -169,7 +163,7 @@ class NodeLease:
         return _leader((lease.metadata.annotations or {}).get(LEADER, ""))
 
     async def _write(self, leader: Leader) -> None:
-        now, started = self._wall(), self._clock()
+        now = self._wall()
         leader = msgspec.structs.replace(leader, renewed=round(now, 3))
         body = self._body(leader, now)
         if self._version:
@@ -177,7 +171,7 @@ class NodeLease:
         else:
             answer = await api.create_lease(self._client, body, timeout_s=self._times.call_s)
         self._version = msgspec.json.decode(answer, type=_Lease).metadata.resourceVersion
-        self._leader, self._renewed = leader, started
+        self._leader = leader
 
     def _body(self, leader: Leader, now: float) -> api.Json:
         metadata: dict[str, object] = {

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -43,18 +42,6 @@ class Settings:
     tls: ssl.SSLContext
 
 
-def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
-    """A client's certificate is verified where it sends one; a client without one must still reach its bearer token."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(certificate, key)
-    if client_ca is not None:
-        context.load_verify_locations(client_ca)
-        context.verify_mode = ssl.CERT_OPTIONAL
-    return context
-
-
 class KubeletServer:
     """`pods` answers a v1.PodList as JSON; `stalled` says why the sync loop is not well, or "" where it is."""
 
@@ -79,10 +66,6 @@ class KubeletServer:
         """Runs until it is cancelled. Raises ConfigError where it can't listen."""
         async with self.listening():
             await asyncio.Event().wait()
-
-    def reload_certificate(self, certificate: Path, key: Path) -> None:
-        """New connections get the new certificate; open ones live on."""
-        self._settings.tls.load_cert_chain(certificate, key)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
