@@ -208,3 +208,11 @@ def test_ready_for_a_program_that_was_never_seen_depends_on_its_end(unit: Unit, 
     gone = subprocess.Popen(["true"])
     gone.wait()
     assert (b"READY=1" in heard(unit, gone.pid, 0.1, code)) is ready
+
+
+def test_a_signal_that_was_ignored_before_is_not_ignored_inside(unit: Unit) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert unit.sh("kill -INT $$; exit 3") == -signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)

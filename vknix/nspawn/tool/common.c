@@ -201,3 +201,13 @@ int watch_signals(void)
         die(1, "signalfd: %m");
     return fd;
 }
+
+void default_signals(void)
+{
+    sigset_t none;
+
+    for (int number = 1; number <= SIGRTMAX; number++)
+        signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}

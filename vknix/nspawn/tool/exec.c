@@ -350,8 +350,6 @@ static noreturn void become_command(const struct session *session, const struct 
 static noreturn void child(struct session *session, const struct identity *who, char **argv)
 {
     char procs[PATH_MAX];
-    sigset_t none;
-
     path(procs, "%s/cgroup.procs", session->cgroup);
     session->report = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     must(session, session->report, "stderr");
@@ -362,9 +360,7 @@ static noreturn void child(struct session *session, const struct identity *who, 
     if (session->slave >= 0)
         take_terminal(session);
     become(session, who);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    signal(SIGPIPE, SIG_DFL);
+    default_signals();
     become_command(session, who, argv);
 }
 

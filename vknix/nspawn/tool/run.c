@@ -157,15 +157,14 @@ static void leave_unit_cgroup(const char *unit)
 static noreturn void child(char **argv, const char *unit, int out, int err)
 {
     char procs[PATH_MAX];
-    sigset_t none;
     int journal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     path(procs, "%s/cgroup.procs", unit);
-    sigemptyset(&none);
     // nspawn's own messages belong to the journal, where `fact` reads them, and not to the container's log
     setenv("SYSTEMD_LOG_TARGET", "journal", 1);
-    if (poke(procs, "0") == 0 && sigprocmask(SIG_SETMASK, &none, NULL) == 0 && dup2(in, STDIN_FILENO) == STDIN_FILENO &&
+    default_signals();
+    if (poke(procs, "0") == 0 && dup2(in, STDIN_FILENO) == STDIN_FILENO &&
         dup2(out, STDOUT_FILENO) == STDOUT_FILENO && dup2(err, STDERR_FILENO) == STDERR_FILENO)
         execvp(argv[0], argv);
     dprintf(journal, "vktool: exec %s: %m\n", argv[0]);

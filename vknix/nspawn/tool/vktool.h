@@ -66,6 +66,8 @@ int watch_signals(void);
 off_t tail_start(int fd, long lines);
 /* The last bytes of a log as the program wrote them, no more than `lines` lines: how many bytes. */
 ssize_t tail_text(const char *file, long lines, char *out, size_t size);
+/* No signal is blocked, ignored or caught, whatever was inherited: as a program expects to start. */
+void default_signals(void);
 /* Makes `root` a fresh copy of the directory `skeleton`; what was there is gone. Dies where it can't. */
 void fresh_root(const char *root, const char *skeleton);
 /* Puts a socket of its own in place of systemd's, for the child to come. */
