@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vknix.core import image, restart
-from vknix.core.decide import Row, never_ran, row
+from vknix.core.decide import Row, initialised, never_ran, row
 from vknix.core.facts import ContainerFacts, Exit, ImageState, PodFacts, Reason, State
-from vknix.core.pod import Container, Pod
+from vknix.core.pod import Container, Kind, Member, Pod
 from vknix.errors import Refused
 
 RUNTIME = "systemd-nspawn"
@@ -31,13 +31,23 @@ class View:
     pod_ips: tuple[str, ...] = ()
     placed: bool = False
 
+    def initialised(self, pod: Pod) -> bool:
+        return not pod.spec.init_containers or initialised(pod, self.facts)
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerView:
     pod: Pod
-    path: str
-    container: Container
+    member: Member
     view: View
+
+    @property
+    def container(self) -> Container:
+        return self.member.container
+
+    @property
+    def path(self) -> str:
+        return self.member.path
 
     @property
     def seen(self) -> ContainerFacts | None:
@@ -48,7 +58,7 @@ class ContainerView:
         return self.pod.told(self.container.name)
 
     def may_restart(self, code: int) -> bool:
-        return row(self.pod) is Row.WANTED and restart.may_restart(self.pod.spec.restart_policy, code)
+        return row(self.pod) is Row.WANTED and restart.may_restart(self.member.policy, code)
 
 
 def container_status(of: ContainerView) -> dict[str, Any]:
@@ -64,11 +74,16 @@ def container_status(of: ContainerView) -> dict[str, Any]:
         "lastState": {},
         **states,
         "restartCount": max(states.get("restartCount", 0), of.told.get("restartCount", 0)),  # also where a host lost its facts
-        "ready": running,
+        "ready": running if of.member.kind is not Kind.INIT else _done(states),
         "started": running,
         **_resources(container),
         **_mounts(container),
     }
+
+
+def _done(states: dict[str, Any]) -> bool:
+    end = states["state"].get("terminated")
+    return end is not None and end["exitCode"] == 0
 
 
 def mark_lost(told: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +140,8 @@ def _waiting(of: ContainerView) -> dict[str, Any]:
     facts = of.view.facts
     fetched = facts.images.get(image.parse(of.container.image, of.path).path) if facts is not None else None
     if fetched is None or fetched.state is not ImageState.FAILED:
-        return {"reason": "ContainerCreating"}
+        waits = not of.view.initialised(of.pod)
+        return {"reason": "PodInitializing" if waits else "ContainerCreating"}
     first = of.told.get("state", {}).get("waiting", {}).get("reason") not in ("ErrImagePull", "ImagePullBackOff")
     if first:
         return {"reason": "ErrImagePull", "message": fetched.message}

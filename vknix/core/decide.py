@@ -5,13 +5,14 @@ vknix needs no recovery. *Lost* comes before all else: a host that does not answ
 run anything, so nothing is started, confirmed or forgotten on its word. Each step is idempotent; what it did shows in the facts.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from vknix.core import image, restart
 from vknix.core import pod as pods
 from vknix.core.facts import ContainerFacts, ImageState, PodFacts, State
-from vknix.core.pod import Container, Pod
+from vknix.core.pod import Kind, Member, Pod
 
 
 class Row(Enum):
@@ -98,45 +99,130 @@ def step(pod: Pod | None, facts: PodFacts | None, *, lost: bool) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Containers to start now, and when to look again (None: when something changes)."""
+    """Containers to start now, sidecars to stop now, and when to look again (None: when something changes)."""
 
     run: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
     until: float | None = None
 
 
 def containers(pod: Pod, facts: PodFacts | None, now: float) -> Turn:
-    """Which containers of a wanted Pod start now; what runs, is being made or is its host's to restart is left alone."""
+    """Which containers of a wanted Pod start now; what runs, is being made or is its host's to restart is left alone.
+
+    Init containers go one after the other, each once a sandbox; a sidecar opens the way for the next as soon as it has started.
+    When no regular container will run again, the sidecars end in reverse order.
+    """
+    if over(pod, facts):
+        return Turn(stop=to_stop(pod, facts))
     run: list[str] = []
     later: list[float] = []
-    for path, container in pods.containers(pod):
-        at = _start_at(pod, path, container, facts, now)
+    for member in _in_turn(pod, facts):
+        at = _start_at(pod, member, facts, now)
         if at is not None and at <= now:
-            run.append(container.name)
+            run.append(member.name)
         elif at is not None:
             later.append(at)
-    return Turn(tuple(run), min(later, default=None))
+    return Turn(tuple(run), (), min(later, default=None))
 
 
-def _start_at(pod: Pod, path: str, container: Container, facts: PodFacts | None, now: float) -> float | None:
+def _in_turn(pod: Pod, facts: PodFacts | None) -> Iterator[Member]:
+    """The containers whose turn it is, or was: not those behind an init container that is not done."""
+    begun = initialised(pod, facts)
+    for member in pods.members(pod):
+        if member.kind is Kind.INIT and begun:
+            continue
+        yield member
+        if not begun and member.kind is not Kind.REGULAR and not init_done(member, facts):
+            return
+
+
+def initialised(pod: Pod, facts: PodFacts | None) -> bool:
+    """Whether a regular container has started in the sandbox that is there: what comes before is then behind."""
+    return (
+        any(member.kind is Kind.REGULAR and _started_here(facts, member.name) for member in pods.members(pod))
+        if facts is not None
+        else False
+    )
+
+
+def _started_here(facts: PodFacts, name: str) -> bool:
+    seen = facts.containers.get(name)
+    if seen is None:
+        return False
+    if seen.state is not State.STOPPED:
+        return True
+    ended = seen.last_exit
+    return ended is not None and ended.finished >= facts.since
+
+
+def init_done(member: Member, facts: PodFacts | None) -> bool:
+    """A sidecar has started, an init container has exited 0, in the sandbox that is there."""
+    seen = facts.containers.get(member.name) if facts is not None else None
+    if facts is None or seen is None:
+        return False
+    if member.kind is Kind.SIDECAR:
+        return seen.state is State.RUNNING
+    ended = seen.last_exit
+    return seen.state is State.STOPPED and ended is not None and ended.code == 0 and ended.finished >= facts.since
+
+
+def over(pod: Pod, facts: PodFacts | None) -> bool:
+    """No regular container will run again, or none ever will: an init container has failed for good."""
+    return failed_init(pod, facts) or all(
+        _ended_for_good(pod, member, facts) for member in pods.members(pod) if member.kind is Kind.REGULAR
+    )
+
+
+def failed_init(pod: Pod, facts: PodFacts | None) -> bool:
+    return any(
+        member.kind is Kind.INIT and not init_done(member, facts) and _ended_for_good(pod, member, facts)
+        for member in pods.members(pod)
+    )
+
+
+def _ended_for_good(pod: Pod, member: Member, facts: PodFacts | None) -> bool:
+    seen = facts.containers.get(member.name) if facts is not None else None
+    if seen is None:
+        return not never_ran(pod, member.name) and not restart.may_restart(member.policy, 137)
+    ended = seen.last_exit
+    return seen.state is State.STOPPED and ended is not None and not restart.may_restart(member.policy, ended.code)
+
+
+def to_stop(pod: Pod, facts: PodFacts | None) -> tuple[str, ...]:
+    """Of a Pod that ends: all but the sidecars at once, then the sidecars one by one from the last."""
+    alive = [
+        member
+        for member in pods.members(pod)
+        if facts is not None and (seen := facts.containers.get(member.name)) is not None and _alive(seen)
+    ]
+    first = tuple(member.name for member in alive if member.kind is not Kind.SIDECAR)
+    return first or tuple(member.name for member in alive[-1:])
+
+
+def _alive(seen: ContainerFacts) -> bool:
+    return seen.state is not State.STOPPED or seen.host_restarts
+
+
+def _start_at(pod: Pod, member: Member, facts: PodFacts | None, now: float) -> float | None:
     """When vknix is to start it; None: not at all, or not before something changes."""
-    fetched = facts.images.get(image.parse(container.image, f"{path}.image").path) if facts is not None else None
+    root = image.parse(member.container.image, f"{member.path}.image").path
+    fetched = facts.images.get(root) if facts is not None else None
     if fetched is not None and fetched.state is not ImageState.PRESENT:
         return fetched.retry_at if fetched.state is ImageState.FAILED else None
-    seen = facts.containers.get(container.name) if facts is not None else None
-    if seen is None:
-        return now if never_ran(pod, container.name) or restart.may_restart(pod.spec.restart_policy, 137) else None
-    return _again_at(pod, seen, now)
+    seen = facts.containers.get(member.name) if facts is not None else None
+    if facts is None or seen is None:
+        return now if never_ran(pod, member.name) or restart.may_restart(member.policy, 137) else None
+    return _again_at(member, seen, facts, now)
 
 
-def _again_at(pod: Pod, seen: ContainerFacts, now: float) -> float | None:
+def _again_at(member: Member, seen: ContainerFacts, facts: PodFacts, now: float) -> float | None:
     if seen.state is not State.STOPPED:
         return None
     ended = seen.last_exit
     if ended is None:
         return now
-    if not restart.may_restart(pod.spec.restart_policy, ended.code):
-        return None
-    if seen.host_restarts and restart.delay_s(seen.streak) > 0:
+    again = restart.may_restart(member.policy, ended.code) or (member.kind is Kind.INIT and ended.finished < facts.since)
+    if not again or (seen.host_restarts and restart.delay_s(seen.streak) > 0):
         return None
     return restart.due(seen, ended)
 

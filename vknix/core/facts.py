@@ -85,7 +85,10 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """What one host has of one Pod. No containers and no images: only its sandbox (or what is left of it)."""
+    """What one host has of one Pod. No containers and no images: only its sandbox (or what is left of it).
+
+    `since`: when the sandbox (its network) was made; what ended before ran in another, that a reboot took.
+    """
 
     uid: Uid
     host: HostName
@@ -94,6 +97,7 @@ class PodFacts:
     addresses: tuple[str, ...] = ()
     containers: Mapping[str, ContainerFacts] = field(default_factory=dict)
     images: Mapping[StorePath, ImageFacts] = field(default_factory=dict)
+    since: float = 0.0
 
 
 class HostState(Enum):

@@ -142,7 +142,6 @@ _POD: Mapping[str, Rule] = {
     "securityContext.seLinuxChangePolicy": _no("NixOS has no SELinux", "leave it out"),
     "securityContext.appArmorProfile": _no("AppArmor is not supported", "leave it out"),
     "securityContext.windowsOptions": _no("this is a Linux node"),
-    "initContainers": _no("init containers are not supported yet", "do it in the program"),
     "ephemeralContainers": _no("ephemeral containers are not supported yet", "use kubectl exec"),
     "activeDeadlineSeconds": _no("a deadline is not supported yet", "end the program in time"),
     "hostNetwork": _no("the host's network is not supported yet", "use the Pod IP", False),
@@ -168,6 +167,8 @@ _POD: Mapping[str, Rule] = {
     "volumes[].projected.sources[].downwardAPI": _YES,
     "volumes[].projected.sources[].serviceAccountToken": _YES,
     **{f"containers[].{path}": rule for path, rule in _CONTAINER.items()},
+    **{f"initContainers[].{path}": rule for path, rule in _CONTAINER.items()},
+    "initContainers[].restartPolicy": Rule(Verdict.HONOURED, "Always: a sidecar"),
 }
 
 FIELDS: Mapping[str, Rule] = {f"spec.{path}": rule for path, rule in _POD.items()}
@@ -198,8 +199,12 @@ def check(spec: dict[str, Any]) -> None:
     """Raises Refused for the first thing that can't be had: a field, an unreadable image or a bad quantity."""
     for refusal in judge(spec):
         raise refusal
-    for index, container in enumerate(spec.get("containers") or ()):
-        path = f"spec.containers[{index}]"
+    each = [
+        (f"spec.{kind}[{index}]", container)
+        for kind in ("initContainers", "containers")
+        for index, container in enumerate(spec.get(kind) or ())
+    ]
+    for path, container in each:
         image.parse(container.get("image") or "", f"{path}.image")
         for kind in ("limits", "requests"):
             for name, amount in ((container.get("resources") or {}).get(kind) or {}).items():

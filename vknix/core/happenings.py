@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vknix.core import image, resources, restart
 from vknix.core import pod as pods
 from vknix.core.facts import ContainerFacts, HostFacts, ImageFacts, ImageState, PodFacts, Reason, State
-from vknix.core.pod import Container, Pod
+from vknix.core.pod import Container, Member, Pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class Happening:
 
 
 def happenings(pod: Pod, before: PodFacts | None, after: PodFacts) -> Iterator[Happening]:
-    for path, container in pods.containers(pod):
-        root, name = image.parse(container.image, f"{path}.image").path, container.name
-        yield from _image(container, before.images.get(root) if before else None, after.images.get(root))
-        yield from _container(pod, container, before.containers.get(name) if before else None, after.containers.get(name))
+    for member in pods.members(pod):
+        root, name = image.parse(member.container.image, f"{member.path}.image").path, member.name
+        yield from _image(member.container, before.images.get(root) if before else None, after.images.get(root))
+        yield from _container(pod, member, before.containers.get(name) if before else None, after.containers.get(name))
 
 
 def _image(container: Container, before: ImageFacts | None, after: ImageFacts | None) -> Iterator[Happening]:
@@ -42,22 +42,22 @@ def _image(container: Container, before: ImageFacts | None, after: ImageFacts | 
             yield Happening("Failed", "Error: ErrImagePull", container.name, warning=True)
 
 
-def _container(pod: Pod, container: Container, before: ContainerFacts | None, after: ContainerFacts | None) -> Iterator[Happening]:
+def _container(pod: Pod, member: Member, before: ContainerFacts | None, after: ContainerFacts | None) -> Iterator[Happening]:
     if after is None:
         return
     same = before if before is not None and before.attempt == after.attempt else None
     if same is None:
-        yield Happening("Created", f"Created container: {container.name}", container.name)
+        yield Happening("Created", f"Created container: {member.name}", member.name)
     if _has_run(after) and not (same is not None and _has_run(same)):
-        yield Happening("Started", f"Started container {container.name}", container.name)
+        yield Happening("Started", f"Started container {member.name}", member.name)
     ended = after.last_exit
     if _could_not_start(after) and not (same is not None and _could_not_start(same)):
         assert ended is not None
-        yield Happening("Failed", f"Error: {ended.message.strip()}", container.name, warning=True)
-    waits = after.state is State.STOPPED and ended is not None and restart.may_restart(pod.spec.restart_policy, ended.code)
+        yield Happening("Failed", f"Error: {ended.message.strip()}", member.name, warning=True)
+    waits = after.state is State.STOPPED and ended is not None and restart.may_restart(member.policy, ended.code)
     if waits and not pod.leaving and restart.delay_s(after.streak) > 0 and (before is None or before.state is not State.STOPPED):
-        what = f"{container.name} in pod {pod.name}_{pod.namespace}({pod.uid})"
-        yield Happening("BackOff", f"Back-off restarting failed container {what}", container.name, warning=True)
+        what = f"{member.name} in pod {pod.name}_{pod.namespace}({pod.uid})"
+        yield Happening("BackOff", f"Back-off restarting failed container {what}", member.name, warning=True)
 
 
 def _has_run(of: ContainerFacts) -> bool:

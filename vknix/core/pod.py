@@ -4,7 +4,9 @@ Optional lists and maps are None where absent or null: Go clients send both.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -96,6 +98,7 @@ class VolumeMount(_Api, frozen=True):
 
 class Container(_Api, frozen=True):
     name: str
+    restart_policy: str | None = None
     image: str = ""
     command: list[str] | None = None
     args: list[str] | None = None
@@ -297,7 +300,42 @@ def decode(raw: bytes) -> Pod:
     return _pod.decode(raw)
 
 
-def containers(pod: Pod) -> Iterator[tuple[str, Container]]:
-    """Each regular container with its path in the Pod."""
+class Kind(Enum):
+    """`INIT` runs to its end before what comes after it; a `SIDECAR` starts in the same order and runs beside the others."""
+
+    INIT = "init"
+    SIDECAR = "sidecar"
+    REGULAR = "regular"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A container in its Pod. `policy` is the restart policy that holds for it."""
+
+    path: str
+    container: Container
+    kind: Kind
+    policy: str
+
+    @property
+    def name(self) -> str:
+        return self.container.name
+
+
+def members(pod: Pod) -> Iterator[Member]:
+    """Init containers and sidecars in their order, then the regular ones."""
+    whole = pod.spec.restart_policy
+    for index, container in enumerate(pod.spec.init_containers or ()):
+        path = f"spec.initContainers[{index}]"
+        if container.restart_policy == "Always":
+            yield Member(path, container, Kind.SIDECAR, "Always")
+        else:
+            yield Member(path, container, Kind.INIT, "Never" if whole == "Never" else "OnFailure")
     for index, container in enumerate(pod.spec.containers):
-        yield f"spec.containers[{index}]", container
+        yield Member(f"spec.containers[{index}]", container, Kind.REGULAR, whole)
+
+
+def containers(pod: Pod) -> Iterator[tuple[str, Container]]:
+    """Each container with its path in the Pod."""
+    for member in members(pod):
+        yield member.path, member.container

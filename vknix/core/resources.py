@@ -1,12 +1,13 @@
 """Requests and limits: of a container, of a Pod, and as the downward API's resourceFieldRef shows them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
 from vknix.core import pod as pods
 from vknix.core import quantity
 from vknix.core.fetched import Surroundings
-from vknix.core.pod import Container, Pod, ResourceSelector
+from vknix.core.pod import Container, Kind, Pod, ResourceSelector
 from vknix.errors import Refused
 
 
@@ -38,27 +39,39 @@ def _amounts(of: dict[str, str | int | float]) -> Amounts:
 
 
 def requested(pod: Pod) -> Amounts:
-    """Of the whole Pod, as the scheduler adds it up."""
-    each = [requests(container) for _, container in pods.containers(pod)]
-    return Amounts(
-        cpu_milli=sum(amounts.cpu_milli or 0 for amounts in each),
-        memory_bytes=sum(amounts.memory_bytes or 0 for amounts in each),
-        storage_bytes=sum(amounts.storage_bytes or 0 for amounts in each),
-    )
+    """Of the whole Pod, as the scheduler adds it up (component-helpers/resource): what runs at once, at its most."""
+    return _whole(pod, requests, none_is_none=False)
 
 
 def limited(pod: Pod) -> Amounts:
-    """Of the whole Pod: the sum, where each container has a limit."""
-    each = [limits(container) for _, container in pods.containers(pod)]
+    """Of the whole Pod in the same way; None where a container has no limit."""
+    return _whole(pod, limits, none_is_none=True)
 
-    def total(of: list[int | None]) -> int | None:
-        return None if None in of else sum(amount or 0 for amount in of)
+
+def _whole(pod: Pod, of: Callable[[Container], Amounts], *, none_is_none: bool) -> Amounts:
+    each = [(member.kind, of(member.container)) for member in pods.members(pod)]
+
+    def most(amount: Callable[[Amounts], int | None]) -> int | None:
+        amounts = [(kind, amount(every)) for kind, every in each]
+        if none_is_none and any(value is None for _, value in amounts):
+            return None
+        return _most([(kind, value or 0) for kind, value in amounts])
 
     return Amounts(
-        cpu_milli=total([amounts.cpu_milli for amounts in each]),
-        memory_bytes=total([amounts.memory_bytes for amounts in each]),
-        storage_bytes=total([amounts.storage_bytes for amounts in each]),
+        most(lambda every: every.cpu_milli), most(lambda every: every.memory_bytes), most(lambda every: every.storage_bytes)
     )
+
+
+def _most(amounts: list[tuple[Kind, int]]) -> int:
+    """An init container runs beside the sidecars before it, the regular ones run beside all sidecars."""
+    sidecars = peak = 0
+    for kind, amount in amounts:
+        if kind is Kind.SIDECAR:
+            sidecars += amount
+            peak = max(peak, sidecars)
+        elif kind is Kind.INIT:
+            peak = max(peak, sidecars + amount)
+    return max(peak, sidecars + sum(amount for kind, amount in amounts if kind is Kind.REGULAR))
 
 
 def value(pod: Pod, container: Container, selector: ResourceSelector, around: Surroundings, path: str) -> str:

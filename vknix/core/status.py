@@ -8,8 +8,9 @@ from typing import Any
 
 from vknix.core import pod as pods
 from vknix.core.container_status import ContainerView, View, container_status, mark_lost, stamp
-from vknix.core.decide import Row, row
-from vknix.core.pod import Pod
+from vknix.core.decide import Row, failed_init, row
+from vknix.core.facts import PodFacts, State
+from vknix.core.pod import Kind, Member, Pod
 
 HOST_ANNOTATION = "vknix.io/host"
 
@@ -22,8 +23,10 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
         return _rejected(pod, view)
     if view.lost is not None:
         return _lost(pod, view)
-    statuses = [container_status(ContainerView(pod, path, container, view)) for path, container in pods.containers(pod)]
-    phase = _phase(pod, view, statuses)
+    each = [(member, container_status(ContainerView(pod, member, view))) for member in pods.members(pod)]
+    statuses = [status for member, status in each if member.kind is Kind.REGULAR]
+    before = [(member, status) for member, status in each if member.kind is not Kind.REGULAR]
+    phase = _phase(pod, view, statuses, before)
     return {
         "phase": phase,
         "reason": None,
@@ -32,7 +35,8 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
         "startTime": pod.status.get("startTime") or stamp(view.now),
         "observedGeneration": pod.metadata.generation,
         "containerStatuses": sorted(statuses, key=lambda status: str(status["name"])),
-        "conditions": _conditions(pod, view, phase, statuses),
+        "initContainerStatuses": [status for _, status in before],
+        "conditions": _conditions(pod, view, phase, statuses, before),
     }
 
 
@@ -78,25 +82,40 @@ def _addresses(pod: Pod, view: View) -> dict[str, Any]:
     return of
 
 
-def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]]) -> str:
+Before = list[tuple[Member, dict[str, Any]]]
+
+
+def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before) -> str:
     """getPhase: a container that waits after it has run counts as stopped, so a crash loop is Running.
 
     A leaving Pod of which its host has nothing is over, also where a container never ran: that one has failed.
     """
-    running = sum("running" in status["state"] for status in statuses)
-    waiting = sum("waiting" in status["state"] and not status.get("lastState") for status in statuses)
-    ends = [_terminated(status) for status in statuses if "running" not in status["state"]]
+    leaving = row(pod) is Row.LEAVING
+    sidecars = [status for member, status in before if member.kind is Kind.SIDECAR]
+    running = sum("running" in status["state"] for status in (*statuses, *sidecars))
+    waiting = sum(_waits(status) for status in statuses)
+    if failed_init(pod, view.facts) and not running:
+        return "Failed"
     if waiting:
-        return "Failed" if row(pod) is Row.LEAVING and view.facts is None else "Pending"
+        return "Failed" if leaving and not running and (view.facts is None or _stopped(view.facts)) else "Pending"
     if running:
         return "Running"
-    codes = [end["exitCode"] for end in ends if end is not None]
-    if row(pod) is Row.LEAVING:
+    codes = [end["exitCode"] for status in statuses if (end := _terminated(status)) is not None]
+    if leaving:
         return "Succeeded" if not any(codes) else "Failed"
     policy = pod.spec.restart_policy
     if policy == "Always" or (policy == "OnFailure" and any(codes)):
         return "Running"
     return "Succeeded" if not any(codes) else "Failed"
+
+
+def _waits(status: dict[str, Any]) -> bool:
+    return "waiting" in status["state"] and not status.get("lastState")
+
+
+def _stopped(facts: PodFacts) -> bool:
+    """What there was has ended: what never began will not."""
+    return bool(facts.containers) and all(seen.state is State.STOPPED for seen in facts.containers.values())
 
 
 def _terminated(status: dict[str, Any]) -> dict[str, Any] | None:
@@ -107,21 +126,31 @@ def _terminated(status: dict[str, Any]) -> dict[str, Any] | None:
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 
 
-def _conditions(pod: Pod, view: View, phase: str, statuses: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    sandbox = any("waiting" not in status["state"] or status.get("lastState") for status in statuses)
-    ready = _ready(pod, phase, statuses)
-    gates = _gates(pod) if ready["ok"] else ready
-    over = {"reason": "PodCompleted"} if phase == "Succeeded" else {}
+def _conditions(pod: Pod, view: View, phase: str, statuses: list[dict[str, Any]], before: Before) -> list[dict[str, Any]]:
+    each = [*statuses, *(status for _, status in before)]
+    sandbox = any("waiting" not in status["state"] or status.get("lastState") for status in each)
+    ready = _ready(phase, [*statuses, *(status for member, status in before if member.kind is Kind.SIDECAR)])
     return [
         _condition(pod, view, "PodReadyToStartContainers", ok=sandbox and phase not in ("Succeeded", "Failed")),
-        _condition(pod, view, "Initialized", ok=True, **over),
-        _condition(pod, view, "Ready", **gates),
+        _condition(pod, view, "Initialized", **_initialized(pod, view, phase, before)),
+        _condition(pod, view, "Ready", **(_gates(pod) if ready["ok"] else ready)),
         _condition(pod, view, "ContainersReady", **ready),
         _condition(pod, view, "PodScheduled", ok=True),
     ]
 
 
-def _ready(pod: Pod, phase: str, statuses: list[dict[str, Any]]) -> dict[str, Any]:
+def _initialized(pod: Pod, view: View, phase: str, before: Before) -> dict[str, Any]:
+    """Stays true once a regular container has started; an init container is complete when it has exited 0."""
+    if phase == "Succeeded":
+        return {"ok": True, "reason": "PodCompleted"}
+    lacking = [status["name"] for _, status in before if not status["ready"]]
+    if not lacking or view.initialised(pod):
+        return {"ok": True}
+    message = f"containers with incomplete status: [{' '.join(lacking)}]"
+    return {"ok": False, "reason": "ContainersNotInitialized", "message": message}
+
+
+def _ready(phase: str, statuses: list[dict[str, Any]]) -> dict[str, Any]:
     if phase == "Succeeded":
         return {"ok": False, "reason": "PodCompleted"}
     if phase == "Failed":

@@ -51,6 +51,7 @@ class Tools:
 
     def tell(self, pod: Pod, happening: Happening) -> None:
         reference = Reference("Pod", pod.name, pod.namespace, pod.uid, resource_version=pod.metadata.resource_version)
-        path = f"spec.containers{{{happening.container}}}" if happening.container else ""
-        kind = "Warning" if happening.warning else "Normal"
-        self.events.record(reference, kind, happening.reason, happening.message, path)
+        before = {container.name for container in pod.spec.init_containers or ()}
+        kind = "initContainers" if happening.container in before else "containers"
+        path = f"spec.{kind}{{{happening.container}}}" if happening.container else ""
+        self.events.record(reference, "Warning" if happening.warning else "Normal", happening.reason, happening.message, path)

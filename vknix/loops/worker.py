@@ -61,7 +61,7 @@ class Worker:
         self._before: PodFacts | None = None
         self._acted: _Acted | None = None
         self._asked_at: float | None = None  # when it was first asked to end
-        self._stopping: float | None = None  # the deadline that was last sent
+        self._ending: dict[str, float] = {}  # the deadline that was last sent, by container
 
     def wake(self, tasks: asyncio.TaskGroup) -> None:
         self._again.set()
@@ -247,6 +247,9 @@ class Worker:
     async def _work(self, pod: Pod, facts: PodFacts | None, place: Place) -> float | None:
         now = time.time()
         turn = decide.containers(pod, facts, now)
+        if turn.stop and facts is not None:
+            first = min((self._ending.get(name, now + pod.spec.grace_s) for name in turn.stop), default=now)
+            return await self._end(pod, facts, turn.stop, first)
         run = self._starter.runnable(turn.run, now)
         due = self._starter.due(pod, facts, now)
         if not run and (due is None or due > now):
@@ -262,22 +265,24 @@ class Worker:
         return self._starter.due(pod, facts, now)
 
     async def _stop(self, pod: Pod | None, facts: PodFacts | None, deadline: float) -> float | None:
-        """Asks once for each deadline, and again when it has passed; then each second until it is done.
-
-        However late it is, what runs is asked first and killed a moment later (the kubelet's minimum grace).
-        """
+        """All of the Pod, each container in its turn. However late it is, what runs is asked first and killed a moment later."""
         assert facts is not None
         now = time.time()
-        if self._asked_at is None:
-            self._asked_at = now
-            for name, container in facts.containers.items():
-                if pod is not None and container.state is not State.STOPPED:
-                    self._tools.tell(pod, Happening("Killing", f"Stopping container {name}", name))
+        self._asked_at = self._asked_at or now
         deadline = max(deadline, self._asked_at + self._tools.times.kill)
-        if self._stopping is None or deadline < self._stopping or now >= deadline:
-            self._stopping = deadline
+        names = decide.to_stop(pod, facts) if pod is not None else tuple(facts.containers)
+        return await self._end(pod, facts, names, deadline)
+
+    async def _end(self, pod: Pod | None, facts: PodFacts, names: tuple[str, ...], deadline: float) -> float:
+        """Asks once for each deadline, and again when it has passed; then each second until it is done."""
+        now = time.time()
+        for name in names:
+            if pod is not None and name not in self._ending and facts.containers[name].state is not State.STOPPED:
+                self._tools.tell(pod, Happening("Killing", f"Stopping container {name}", name))
+        if now >= deadline or any(deadline < self._ending.get(name, float("inf")) for name in names):
+            self._ending.update(dict.fromkeys(names, deadline))
             grace_s = pod.spec.grace_s if pod is not None else self._tools.times.kill
-            await self._tools.provider.stop(self._uid, facts.host, (), deadline, grace_s)
+            await self._tools.provider.stop(self._uid, facts.host, names, deadline, grace_s)
         return deadline if now < deadline else now + 1
 
     async def _clean(self, facts: PodFacts | None) -> None:
@@ -288,7 +293,7 @@ class Worker:
 
     def _tell_events(self, pod: Pod, facts: PodFacts) -> None:
         """What was told of before this process began is not told again."""
-        if self._before is None and any(pod.told(container.name).get("containerID") for container in pod.spec.containers):
+        if self._before is None and any(pod.told(container.name).get("containerID") for _, container in pods.containers(pod)):
             self._before = facts
         for happening in happenings.happenings(pod, self._before, facts):
             self._tools.tell(pod, happening)

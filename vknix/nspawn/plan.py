@@ -11,7 +11,7 @@ from vknix.core import pod as pods
 from vknix.core.facts import StorePath
 from vknix.core.files import File as VolumeFile
 from vknix.core.inputs import ContainerInputs, Inputs
-from vknix.core.pod import Container, Pod
+from vknix.core.pod import Container, Member, Pod
 from vknix.core.resources import Amounts
 from vknix.errors import Refused
 from vknix.nspawn import paths
@@ -133,11 +133,11 @@ def pod_plan(
         hosts=inputs.hosts,
         resolv_conf=inputs.resolv_conf,
         closures={container.name: image.parse(container.image, f"{path}.image").path for path, container in pods.containers(pod)},
-        shared_ipc=len(pod.spec.containers) > 1,
+        shared_ipc=sum(1 for _ in pods.members(pod)) > 1,
         machines=tuple(
-            _machine(pod, path, container, inputs.containers[container.name], uid32, settings, closure_files)
-            for path, container in pods.containers(pod)
-            if container.name in inputs.containers
+            _machine(pod, member, inputs.containers[member.name], uid32, settings, closure_files)
+            for member in pods.members(pod)
+            if member.name in inputs.containers
         ),
         volumes=inputs.volumes,
         empty=tuple(volume.name for volume in pod.spec.volumes or () if volume.empty_dir is not None),
@@ -165,13 +165,13 @@ def _check_names(pod: Pod, uid32: str, addresses: tuple[str, ...]) -> None:
 
 def _machine(
     pod: Pod,
-    path: str,
-    container: Container,
+    member: Member,
     inputs: ContainerInputs,
     uid32: str,
     settings: Settings,
     closure_files: Mapping[StorePath, tuple[str, ...]],
 ) -> MachinePlan:
+    path, container = member.path, member.container
     own, whole = container.security_context, pod.spec.security_context
     closure = image.parse(container.image, f"{path}.image").path
     uid = _first(own.run_as_user if own else None, whole.run_as_user if whole else None)
@@ -193,7 +193,7 @@ def _machine(
         mounts=tuple(_mounts(pod, path, container, uid32)),
         limits=resources.limits(container),
         requests=resources.requests(container),
-        restart=_RESTART[pod.spec.restart_policy],
+        restart=_RESTART[member.policy],
         fallback_to_logs=container.termination_message_policy == "FallbackToLogsOnError",
     )
 

@@ -54,7 +54,7 @@ class Found:
     closures: Mapping[str, StorePath]
     facts: Mapping[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     logs: Mapping[str, Mapping[int, float]] = field(default_factory=dict)  # attempt -> last written
-    network: bool = False
+    since: float | None = None  # when its network was made; None: it has none
 
 
 def found(listing: bytes) -> Iterator[Found]:
@@ -77,8 +77,12 @@ def found(listing: bytes) -> Iterator[Found]:
                 {name: StorePath(closure) for name, closure in record["closures"].items()},
                 {name: _lines(unpack.get(f"{paths.var_of(uid32, name)}/facts", b"")) for name in record["closures"]},
                 logs.get(uid32, {}),
-                f"{paths.run(uid32)}/net" in unpack,
+                _since(unpack.get(f"{paths.run(uid32)}/net")),
             )
+
+
+def _since(marker: bytes | None) -> float | None:
+    return float(marker.strip() or 0) if marker is not None else None
 
 
 def _logs(listing: bytes) -> dict[str, dict[str, dict[int, float]]]:
@@ -123,7 +127,8 @@ def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapp
         host=host,
         namespace=of.namespace,
         name=of.name,
-        addresses=of.addresses if of.network else (),
+        addresses=of.addresses if of.since is not None else (),
+        since=of.since or 0.0,
         containers=containers,
         images={path: images[path] for path in of.closures.values() if path in images},
     )

@@ -197,7 +197,7 @@ class Session:
             plan.closures,
             facts,
             before.logs if before else {},
-            network=True,
+            since=before.since if before and before.since is not None else 0.0,  # by the host's clock: it will tell
         )
         for name in run:
             known = self.units.get(paths.unit(plan.uid32, name))

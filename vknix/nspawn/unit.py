@@ -202,12 +202,13 @@ def _volume_script(root: str, of: tuple[VolumeFile, ...]) -> str:
 
 
 def _network_script(plan: PodPlan) -> str:
-    """The marker says that the network was made whole; what a torn attempt left goes first."""
+    """The marker says that the network was made whole, and when; what a torn attempt left goes first."""
     marker = f"{paths.run(plan.uid32)}/net"
+    done = f"date +%s.%N > {marker}\n"
     if not plan.addresses:
-        return f": > {marker}\n"
+        return f"[ -e {marker} ] || {done}"
     again = f"if [ -e /run/netns/{network.netns(plan.uid32)} ]; then\n{network.remove(plan.uid32)}fi\n"
-    return f"if [ ! -e {marker} ]; then\nset -e\n{again}{network.make(plan.uid32, plan.addresses[0])}: > {marker}\nfi\n"
+    return f"if [ ! -e {marker} ]; then\nset -e\n{again}{network.make(plan.uid32, plan.addresses[0])}{done}fi\n"
 
 
 def lost_fact(attempt: int) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""One try of a probe: an exec in the container, a GET or a connection to the Pod. Says whether it passed, and the kubelet's words."""
+
+import asyncio
+from dataclasses import dataclass, field
+from urllib.parse import urljoin, urlsplit
+
+from vknix import __version__
+from vknix.core import probes
+from vknix.core.facts import HostName, Uid
+from vknix.core.pod import Container, ExecAction, HttpGetAction, Probe, TcpSocketAction
+from vknix.errors import Refused
+from vknix.loops import http
+from vknix.provider import ExecRequest, Provider, Size
+
+_OUTPUT = 10 << 10
+_REDIRECTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    success: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A container that runs, and the address of its Pod."""
+
+    uid: Uid
+    host: HostName
+    container: Container
+    address: str
+
+
+async def attempt(provider: Provider, of: Subject, probe: Probe) -> Outcome:
+    """Unreachable where the host does not answer: then the probe says nothing."""
+    try:
+        async with asyncio.timeout(max(1, probe.timeout_seconds)):
+            if probe.exec is not None:
+                return await _exec(provider, of, probe.exec)
+            if probe.http_get is not None:
+                return await _http(provider, of, probe.http_get)
+            if probe.tcp_socket is not None:
+                return await _tcp(provider, of, probe.tcp_socket)
+            return Outcome(success=True)
+    except TimeoutError:
+        what = "command timed out" if probe.exec is not None else "context deadline exceeded"
+        return Outcome(success=False, message=f"{what} after {probe.timeout_seconds}s")
+    except Refused as refusal:
+        return Outcome(success=False, message=str(refusal))
+
+
+@dataclass(slots=True)
+class Output:
+    """Streams of a command that nobody types into: both outputs together, cut."""
+
+    data: bytearray = field(default_factory=bytearray)
+
+    async def read_stdin(self) -> bytes:
+        return b""
+
+    async def write_stdout(self, data: bytes) -> None:
+        self.data += data[: _OUTPUT - len(self.data)]
+
+    async def write_stderr(self, data: bytes) -> None:
+        await self.write_stdout(data)
+
+    async def next_size(self) -> Size | None:
+        return None
+
+
+async def _exec(provider: Provider, of: Subject, action: ExecAction) -> Outcome:
+    output = Output()
+    request = ExecRequest(of.uid, of.container.name, tuple(action.command or ()), stdin=False, stdout=True, stderr=True, tty=False)
+    code = await provider.exec(request, of.host, output)
+    return Outcome(code == 0, output.data.decode(errors="replace").strip())
+
+
+async def _tcp(provider: Provider, of: Subject, action: TcpSocketAction) -> Outcome:
+    async with provider.dial(of.uid, of.host, action.host or of.address, _port(of, action.port)):
+        return Outcome(success=True)
+
+
+async def _http(provider: Provider, of: Subject, action: HttpGetAction) -> Outcome:
+    """Redirects on the same host are followed; one to another host is as good as an answer."""
+    scheme = (action.scheme or "HTTP").lower()
+    host = action.host or of.address
+    url = urljoin(f"{scheme}://{_bracketed(host)}:{_port(of, action.port)}/", action.path or "/")
+    headers = [(header.name, header.value) for header in action.http_headers or ()]
+    if not any(name.lower() == "user-agent" for name, _ in headers):
+        headers.append(("User-Agent", f"kube-probe/{__version__}"))
+    for _ in range(_REDIRECTS):
+        parts = urlsplit(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        async with provider.dial(of.uid, of.host, parts.hostname or host, port) as connection:
+            answer = await http.get(connection, parts.netloc, target, headers, tls=parts.scheme == "https")
+        if answer.status // 100 != 3 or not answer.location:
+            success = 200 <= answer.status < 400
+            return Outcome(success, "" if success else f"HTTP probe failed with statuscode: {answer.status}")
+        url = urljoin(url, answer.location)
+        if urlsplit(url).hostname != host:
+            return Outcome(success=True, message="Probe terminated redirects")
+    return Outcome(success=False, message=f"stopped after {_REDIRECTS} redirects")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _port(of: Subject, asked: int | str) -> int:
+    port = probes.port(of.container, asked)
+    if port is None:
+        raise Refused("", f"couldn't find port {asked!r} of container {of.container.name}")
+    return port
