@@ -4,15 +4,20 @@ from collections.abc import Iterator
 
 from vknix.core.facts import HostFacts, HostName, HostState, PodFacts, Uid
 from vknix.core.pod import PodRecord
+from vknix.core.probes import Probed
 
 
 class Ledger:
-    """`wanted` is what the API server says, `seen` what the hosts say. Reading it takes no lock: there is one event loop."""
+    """`wanted` is what the API server says, `seen` what the hosts say, `probed` what probes say, by container.
+
+    Reading it takes no lock: there is one event loop.
+    """
 
     def __init__(self) -> None:
         self.wanted: dict[Uid, PodRecord] = {}
         self.seen: dict[Uid, PodFacts] = {}
         self.hosts: dict[HostName, HostFacts] = {}
+        self.probed: dict[Uid, dict[str, Probed]] = {}
         self._names: dict[tuple[str, str], Uid] = {}
 
     def want(self, record: PodRecord) -> None:

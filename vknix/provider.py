@@ -14,6 +14,7 @@ The contract, which `testing.check_provider` tries on any backend:
 """
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,6 +106,15 @@ class LogOptions:
     since: float | None = None
 
 
+class Connection(Protocol):
+    """A TCP connection to a Pod."""
+
+    async def read(self, limit: int) -> bytes:
+        """Up to `limit` bytes; b"" at the end."""
+
+    async def write(self, data: bytes) -> None: ...
+
+
 class Provider(Protocol):
     def watch(self) -> AsyncGenerator[Seen, None]:
         """Follows all hosts for ever. One caller; closing the iterator ends the links to the hosts."""
@@ -150,3 +160,12 @@ class Provider(Protocol):
 
     def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
         """The log of one attempt, in pieces as they are to be sent. Following ends when the attempt has ended and is drained."""
+
+    def dial(self, uid: Uid, host: HostName, address: str, port: int) -> AbstractAsyncContextManager[Connection]:
+        """Connects from the Pod's host to an address, which is the Pod's own or any other.
+
+        Refused where nobody listens there; Unreachable where the link died.
+        """
+
+    async def answers(self, host: HostName) -> None:
+        """Asks the host for a sign of life, on each way that exec and dial take. Unreachable where none comes within a moment."""

@@ -24,6 +24,11 @@ def container(image: str, script: str = SLEEP, *, name: str = "main", **fields: 
     return {"name": name, "image": image, "command": ["sh", "-c", script], **fields}
 
 
+def sidecar(image: str, script: str = SLEEP, *, name: str = "side", **fields: Any) -> Json:
+    """An init container that runs beside the others."""
+    return container(image, script, name=name, restartPolicy="Always", **fields)
+
+
 def pod(name: str, *containers: Json, restart: str = "Never", grace_s: int = 2, **spec: Any) -> Json:
     """A Pod that means a virtual node, as a user writes one."""
     return {
@@ -44,7 +49,7 @@ def pod(name: str, *containers: Json, restart: str = "Never", grace_s: int = 2, 
 def with_data(of: Json) -> Json:
     """The Pod with an emptyDir, at /data in each container."""
     of["spec"].setdefault("volumes", []).append({"name": "data", "emptyDir": {}})
-    for each in of["spec"]["containers"]:
+    for each in (*of["spec"].get("initContainers", ()), *of["spec"]["containers"]):
         each.setdefault("volumeMounts", []).append({"name": "data", "mountPath": "/data"})
     return of
 
@@ -61,8 +66,10 @@ def most_of_a_host() -> Json:
 
 
 def status(of: Json, name: str = "main") -> Json:
-    """The status of one container; empty while there is none."""
-    return next((dict(each) for each in of.get("status", {}).get("containerStatuses") or () if each["name"] == name), {})
+    """The status of one container, of whichever kind; empty while there is none."""
+    told = of.get("status", {})
+    every = (*(told.get("initContainerStatuses") or ()), *(told.get("containerStatuses") or ()))
+    return next((dict(each) for each in every if each["name"] == name), {})
 
 
 def terminated(of: Json, name: str = "main") -> Json:
@@ -72,6 +79,10 @@ def terminated(of: Json, name: str = "main") -> Json:
 def waiting(of: Json, name: str = "main") -> str:
     """Why a container waits; empty where it does not."""
     return str(status(of, name).get("state", {}).get("waiting", {}).get("reason", ""))
+
+
+def runs(of: Json, name: str = "main") -> bool:
+    return "running" in status(of, name).get("state", {})
 
 
 def condition(of: Json, kind: str) -> Json:
@@ -182,6 +193,10 @@ class Space:
         name = of["metadata"]["name"]
         self.create(of)
         return self.wait(has_ended, name, timeout_s=timeout_s)[name]
+
+    def shown(self, name: str) -> str:
+        """What kubectl has in its column STATUS."""
+        return self.kubectl("get", "pod", name, "--no-headers").split()[2]
 
     def exec(self, name: str, *argv: str) -> str:
         return self.kubectl("exec", name, "--", *argv)

@@ -24,7 +24,7 @@ from vknix.loops.heartbeat import Heartbeat
 from vknix.loops.objects import Objects
 from vknix.loops.pods import Pods
 from vknix.loops.tools import PodSettings, Times, Tools
-from vknix.provider import Place
+from vknix.provider import ExecRequest, Place, Streams
 
 NODE = "pool"
 IMAGE = f"nix:0/nix/store/{'0' * 32}-busybox"
@@ -47,6 +47,7 @@ class Call:
     pod: str
     run: tuple[str, ...] = ()
     deadline: float = 0.0
+    containers: tuple[str, ...] = ()
     shown: Object | None = None
 
 
@@ -56,6 +57,7 @@ class Noting(FakeProvider):
     def __init__(self, cluster: Cluster, *hosts: FakeHost, epoch: int) -> None:
         super().__init__(*hosts, epoch=epoch)
         self.calls: list[Call] = []
+        self.tried: list[ExecRequest] = []  # also what could not be carried out
         self.before: Callable[[Call], Awaitable[None]] | None = None
         self.after: Callable[[Pod], Awaitable[None]] | None = None
         self._cluster = cluster
@@ -77,12 +79,16 @@ class Noting(FakeProvider):
             await self.after(pod)
 
     async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
-        await self._note("stop", uid, deadline=deadline)
+        await self._note("stop", uid, deadline=deadline, containers=containers)
         await super().stop(uid, host, containers, deadline, grace_s)
 
     async def clean(self, uid: Uid, host: HostName) -> None:
         await self._note("clean", uid)
         await super().clean(uid, host)
+
+    async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int:
+        self.tried.append(request)
+        return await super().exec(request, host, streams)
 
     def asked(self, method: str, name: str = "") -> list[Call]:
         return [call for call in self.calls if call.method == method and name in (call.pod, "")]
@@ -154,6 +160,15 @@ class World:
     def container(self, name: str) -> Object:
         """The status of the one container; empty before there is one."""
         return next((dict(of) for of in self.status(name).get("containerStatuses", ())), {})
+
+    def member(self, name: str, container: str) -> Object:
+        """The status of any of its containers; empty before there is one."""
+        told = self.status(name)
+        every = (*told.get("initContainerStatuses", ()), *told.get("containerStatuses", ()))
+        return next((dict(of) for of in every if of["name"] == container), {})
+
+    def state(self, name: str, container: str) -> str:
+        return next(iter(self.member(name, container).get("state", {})), "")
 
     def waits_for(self, name: str) -> str:
         return str(self.container(name).get("state", {}).get("waiting", {}).get("reason", ""))

@@ -79,7 +79,7 @@ def stopped(name: str = "main", *exits: Exit, host_restarts: bool = False) -> Co
     return ContainerFacts(name, State.STOPPED, exits[-1].attempt, exits=exits, streak=len(exits), host_restarts=host_restarts)
 
 
-def facts(*containers: ContainerFacts, images: tuple[ImageFacts, ...] = ()) -> PodFacts:
+def facts(*containers: ContainerFacts, images: tuple[ImageFacts, ...] = (), since: float = 0.0) -> PodFacts:
     return PodFacts(
         Uid(UID),
         HostName("a"),
@@ -88,6 +88,7 @@ def facts(*containers: ContainerFacts, images: tuple[ImageFacts, ...] = ()) -> P
         ("10.0.0.2",),
         {each.name: each for each in containers},
         {each.path: each for each in images},
+        since,
     )
 
 

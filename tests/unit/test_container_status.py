@@ -39,8 +39,7 @@ LOST = {
 
 
 def status(of: Pod, how: View) -> dict[str, Any]:
-    path, first = next(pods.containers(of))
-    return container_status(ContainerView(of, path, first, how))
+    return container_status(ContainerView(of, next(pods.members(of)), how))
 
 
 def told(**fields: Any) -> dict[str, Any]:

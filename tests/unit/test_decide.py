@@ -88,14 +88,14 @@ def test_a_pod_that_never_began_is_cleaned_and_not_stopped_for_ever(of: Pod | No
         pytest.param(pod(), facts(), Turn(("main",)), id="a sandbox alone"),
         pytest.param(pod(), facts(images=(PULLING,)), Turn(), id="pulling"),
         pytest.param(
-            pod(), facts(images=(ImageFacts(ROOT, ImageState.FAILED, retry_at=150.0),)), Turn((), 150.0), id="pull failed"
+            pod(), facts(images=(ImageFacts(ROOT, ImageState.FAILED, retry_at=150.0),)), Turn(until=150.0), id="pull failed"
         ),
         pytest.param(pod(), facts(images=(ImageFacts(ROOT, ImageState.FAILED, retry_at=100.0),)), Turn(("main",)), id="pull again"),
         pytest.param(pod(), facts(running()), Turn(), id="runs"),
         pytest.param(pod(), facts(of_state(State.PREPARING)), Turn(), id="is being made"),
         pytest.param(pod(), facts(stopped("main", ended(0, finished=100.0))), Turn(("main",)), id="first restart at once"),
         pytest.param(
-            pod(), facts(stopped("main", ended(0), ended(0, 1, finished=95.0))), Turn((), 105.0), id="second after ten seconds"
+            pod(), facts(stopped("main", ended(0), ended(0, 1, finished=95.0))), Turn(until=105.0), id="second after ten seconds"
         ),
         pytest.param(pod(), facts(stopped("main", ended(0), ended(0, 1), host_restarts=True)), Turn(), id="the host's to restart"),
         pytest.param(

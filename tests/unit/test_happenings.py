@@ -79,3 +79,33 @@ def test_a_leaving_pod_backs_off_from_nothing() -> None:
 def test_limits_that_a_host_cant_enforce(controllers: set[str], limits: dict[str, str], lacking: tuple[str, ...]) -> None:
     of = pod(container(resources={"limits": limits}))
     assert unenforced(of, host(controllers=frozenset(controllers))) == lacking
+
+
+INIT = [container("first"), container("side", restartPolicy="Always")]
+
+
+def test_init_containers_are_told_of_in_their_order() -> None:
+    of = pod(initContainers=INIT)
+    told = [(each.reason, each.container) for each in happenings(of, None, facts(running("side"), running("first"), running()))]
+    assert told == [(reason, name) for name in ("first", "side", "main") for reason in ("Created", "Started")]
+
+
+@pytest.mark.parametrize(
+    ("policy", "name", "code", "backs_off"),
+    [
+        ("Always", "first", 0, False),
+        ("Always", "first", 1, True),
+        ("Never", "first", 1, False),
+        ("Never", "side", 0, True),
+        ("Never", "main", 1, False),
+    ],
+)
+def test_back_off_is_by_the_policy_that_holds_for_the_container(policy: str, name: str, code: int, backs_off: bool) -> None:
+    after = facts(stopped(name, ended(code), ended(code, 1)))
+    told = [each.reason for each in happenings(pod(restart=policy, initContainers=INIT), facts(running(name, 1)), after)]
+    assert told == (["BackOff"] if backs_off else [])
+
+
+def test_limits_of_init_containers_are_named_by_their_path() -> None:
+    of = pod(initContainers=[container("first", resources={"limits": {"cpu": "1"}})])
+    assert unenforced(of, host(controllers=frozenset())) == ("spec.initContainers[0].resources.limits.cpu",)

@@ -55,6 +55,20 @@ def test_told_finds_any_kind_of_container() -> None:
     assert (of.told("first"), of.told("main"), of.told("none")) == ({"name": "first"}, {"name": "main"}, {})
 
 
+@pytest.mark.parametrize(
+    ("policy", "held"),
+    [("Always", "OnFailure"), ("OnFailure", "OnFailure"), ("Never", "Never")],
+    ids=["Always", "OnFailure", "Never"],
+)
+def test_members_come_in_their_order_each_with_its_policy(policy: str, held: str) -> None:
+    of = pod(container("main"), initContainers=[container("first"), container("side", restartPolicy="Always")], restart=policy)
+    assert [(each.path, each.name, each.kind, each.policy) for each in pods.members(of)] == [
+        ("spec.initContainers[0]", "first", pods.Kind.INIT, held),
+        ("spec.initContainers[1]", "side", pods.Kind.SIDECAR, "Always"),
+        ("spec.containers[0]", "main", pods.Kind.REGULAR, policy),
+    ]
+
+
 def test_containers_have_their_paths() -> None:
     assert [path for path, _ in pods.containers(pod(container("a"), container("b")))] == [
         "spec.containers[0]",

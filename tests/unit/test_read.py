@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,17 @@ def test_what_a_host_has_of_a_pod() -> None:
     assert pod_facts(bare, HOST, {}, {}).addresses == ()
 
 
+@pytest.mark.parametrize(
+    ("marker", "since"),
+    [(b"12.5\n", 12.5), (b"said by a tool\n12.5\n", 12.5), (None, inf)],
+    ids=["made", "with words before it", "a reboot took it"],
+)
+def test_what_ended_before_the_network_was_made_ended_in_another_sandbox(marker: bytes | None, since: float) -> None:
+    more = (File(f"{paths.run(UID32)}/net", marker),) if marker is not None else ()
+    (found,) = read.found(listing(b"", "", json.dumps(RECORD).encode(), *more))
+    assert pod_facts(found, HOST, {}, {}).since == since
+
+
 def found_uid() -> Uid:
     return paths.uid(UID32)
 
@@ -270,14 +282,14 @@ def disk(tmp_path: Path) -> Disk:
     disk.put(f"{paths.var(UID32)}/pod.json", json.dumps(RECORD).encode())
     disk.put(f"{paths.var_of(UID32, 'main')}/facts", lines(ONE))
     disk.put(f"{paths.var_of(UID32, 'main')}/log/0.log")
-    disk.put(f"{paths.run(UID32)}/net")
+    disk.put(f"{paths.run(UID32)}/net", b"7.5\n")
     return disk
 
 
 @pytest.mark.parametrize("only", [(), (UID32,), ("f" * 32, UID32)], ids=["all", "one", "one of two"])
 def test_a_listing_is_read_as_it_is_printed(disk: Disk, only: tuple[str, ...]) -> None:
     (found,) = read.found(disk.list(*only))
-    assert (found.uid32, found.network, found.facts) == (UID32, True, {"main": (ONE,)})
+    assert (found.uid32, found.since, found.facts) == (UID32, 7.5, {"main": (ONE,)})
     assert list(found.logs["main"]) == [0]
 
 

@@ -64,7 +64,7 @@ class ContainerView:
 def container_status(of: ContainerView) -> dict[str, Any]:
     seen = of.seen
     states = _known(of, seen) if seen is not None else _unknown(of)
-    running = "running" in states["state"]
+    up = seen is not None and "running" in states["state"] and seen.up
     container = of.container
     return {
         "name": container.name,
@@ -74,8 +74,8 @@ def container_status(of: ContainerView) -> dict[str, Any]:
         "lastState": {},
         **states,
         "restartCount": max(states.get("restartCount", 0), of.told.get("restartCount", 0)),  # also where a host lost its facts
-        "ready": running if of.member.kind is not Kind.INIT else _done(states),
-        "started": running,
+        "ready": seen is not None and up and seen.ready if of.member.kind is not Kind.INIT else _done(states),
+        "started": up,
         **_resources(container),
         **_mounts(container),
     }
@@ -140,8 +140,7 @@ def _waiting(of: ContainerView) -> dict[str, Any]:
     facts = of.view.facts
     fetched = facts.images.get(image.parse(of.container.image, of.path).path) if facts is not None else None
     if fetched is None or fetched.state is not ImageState.FAILED:
-        waits = not of.view.initialised(of.pod)
-        return {"reason": "PodInitializing" if waits else "ContainerCreating"}
+        return {"reason": "PodInitializing" if of.pod.spec.init_containers else "ContainerCreating"}
     first = of.told.get("state", {}).get("waiting", {}).get("reason") not in ("ErrImagePull", "ImagePullBackOff")
     if first:
         return {"reason": "ErrImagePull", "message": fetched.message}

@@ -47,7 +47,7 @@ TABLE: dict[tuple[Row, Column], Step] = {
     (_W, Column.NOTHING): Step.WORK,
     (_W, Column.PREPARING): Step.WORK,
     (_W, Column.RUNNING): Step.WORK,
-    (_W, Column.STOPPING): Step.WAIT,
+    (_W, Column.STOPPING): Step.WORK,
     (_W, Column.STOPPED): Step.WORK,
     (_W, Column.LOST): Step.WAIT,
     (_L, Column.NOTHING): Step.CONFIRM,
@@ -161,7 +161,7 @@ def init_done(member: Member, facts: PodFacts | None) -> bool:
     if facts is None or seen is None:
         return False
     if member.kind is Kind.SIDECAR:
-        return seen.state is State.RUNNING
+        return seen.state is State.RUNNING and seen.up
     ended = seen.last_exit
     return seen.state is State.STOPPED and ended is not None and ended.code == 0 and ended.finished >= facts.since
 
@@ -175,9 +175,15 @@ def over(pod: Pod, facts: PodFacts | None) -> bool:
 
 def failed_init(pod: Pod, facts: PodFacts | None) -> bool:
     return any(
-        member.kind is Kind.INIT and not init_done(member, facts) and _ended_for_good(pod, member, facts)
+        member.kind is Kind.INIT and _ended_for_good(pod, member, facts) and not _succeeded(member, facts)
         for member in pods.members(pod)
     )
+
+
+def _succeeded(member: Member, facts: PodFacts | None) -> bool:
+    """In whichever sandbox."""
+    seen = facts.containers.get(member.name) if facts is not None else None
+    return seen is not None and seen.last_exit is not None and seen.last_exit.code == 0
 
 
 def _ended_for_good(pod: Pod, member: Member, facts: PodFacts | None) -> bool:
@@ -186,6 +192,11 @@ def _ended_for_good(pod: Pod, member: Member, facts: PodFacts | None) -> bool:
         return not never_ran(pod, member.name) and not restart.may_restart(member.policy, 137)
     ended = seen.last_exit
     return seen.state is State.STOPPED and ended is not None and not restart.may_restart(member.policy, ended.code)
+
+
+def doomed(facts: PodFacts | None) -> tuple[ContainerFacts, ...]:
+    """Those that a probe has given up: each is stopped, and started again by its policy."""
+    return tuple(seen for seen in facts.containers.values() if seen.doomed) if facts is not None else ()
 
 
 def to_stop(pod: Pod, facts: PodFacts | None) -> tuple[str, ...]:
@@ -221,8 +232,9 @@ def _again_at(member: Member, seen: ContainerFacts, facts: PodFacts, now: float)
     ended = seen.last_exit
     if ended is None:
         return now
-    again = restart.may_restart(member.policy, ended.code) or (member.kind is Kind.INIT and ended.finished < facts.since)
-    if not again or (seen.host_restarts and restart.delay_s(seen.streak) > 0):
+    if member.kind is Kind.INIT and ended.finished < facts.since:
+        return ended.finished  # no restart: each sandbox has its own run
+    if not restart.may_restart(member.policy, ended.code) or (seen.host_restarts and restart.delay_s(seen.streak) > 0):
         return None
     return restart.due(seen, ended)
 

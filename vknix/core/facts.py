@@ -48,7 +48,8 @@ class ContainerFacts:
     """`attempt` counts from 0: the one that runs now, or the last one. `exits` are the last two at most, oldest first.
 
     `streak` counts the ends in a row since an attempt that ran for 10 minutes. `host_restarts`: the host's systemd is waiting to
-    start it again by itself.
+    start it again by itself. What probes say of a running attempt is added by core/probes.py: `up` (its startup probe has passed),
+    `ready`, and `doomed`, a sentence, where it is to be killed, with `grace_s` if the probe has a grace of its own.
     """
 
     name: str
@@ -59,6 +60,10 @@ class ContainerFacts:
     exits: tuple[Exit, ...] = ()
     streak: int = 0
     host_restarts: bool = False
+    up: bool = True
+    ready: bool = True
+    doomed: str = ""
+    grace_s: int | None = None
 
     @property
     def last_exit(self) -> Exit | None:
@@ -87,7 +92,8 @@ class ImageFacts:
 class PodFacts:
     """What one host has of one Pod. No containers and no images: only its sandbox (or what is left of it).
 
-    `since`: when the sandbox (its network) was made; what ended before ran in another, that a reboot took.
+    `since`: when the sandbox (its network) was made, infinite while there is none; what ended before ran in another, that a
+    reboot took.
     """
 
     uid: Uid

@@ -37,6 +37,24 @@ def _no(why: str, remedy: str = _OTHER_NODE, *harmless: Any) -> Rule:
     return Rule(Verdict.REFUSED, why, remedy, harmless)
 
 
+_PROBE: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        (
+            "exec",
+            "httpGet",
+            "tcpSocket",
+            "initialDelaySeconds",
+            "timeoutSeconds",
+            "periodSeconds",
+            "successThreshold",
+            "failureThreshold",
+            "terminationGracePeriodSeconds",
+        ),
+        _YES,
+    ),
+    "grpc": _no("gRPC probes are not supported yet", "probe by httpGet, tcpSocket or exec"),
+}
+
 _CONTAINER: Mapping[str, Rule] = {
     "name": _YES,
     "image": _YES,
@@ -71,9 +89,7 @@ _CONTAINER: Mapping[str, Rule] = {
     "volumeMounts[].subPath": _no("subPath is not supported yet", "mount the whole volume", ""),
     "volumeMounts[].subPathExpr": _no("subPathExpr is not supported yet", "mount the whole volume", ""),
     "volumeDevices": _no("block devices are not supported"),
-    "livenessProbe": _no("probes are not supported yet", "remove the probe"),
-    "readinessProbe": _no("probes are not supported yet", "remove the probe"),
-    "startupProbe": _no("probes are not supported yet", "remove the probe"),
+    **{f"{kind}Probe.{path}": rule for kind in ("startup", "liveness", "readiness") for path, rule in _PROBE.items()},
     "lifecycle": _no("lifecycle hooks are not supported yet", "do it in the program"),
     "terminationMessagePath": _YES,
     "terminationMessagePolicy": _YES,
@@ -168,7 +184,7 @@ _POD: Mapping[str, Rule] = {
     "volumes[].projected.sources[].serviceAccountToken": _YES,
     **{f"containers[].{path}": rule for path, rule in _CONTAINER.items()},
     **{f"initContainers[].{path}": rule for path, rule in _CONTAINER.items()},
-    "initContainers[].restartPolicy": Rule(Verdict.HONOURED, "Always: a sidecar"),
+    "initContainers[].restartPolicy": _no("only Always, which makes a sidecar, is supported yet", "leave it out", "Always"),
 }
 
 FIELDS: Mapping[str, Rule] = {f"spec.{path}": rule for path, rule in _POD.items()}

@@ -96,8 +96,75 @@ class VolumeMount(_Api, frozen=True):
     read_only: bool | None = None
 
 
+class ExecAction(_Api, frozen=True):
+    command: list[str] | None = None
+
+
+class HttpHeader(_Api, frozen=True):
+    name: str
+    value: str = ""
+
+
+class HttpGetAction(_Api, frozen=True):
+    port: int | str
+    path: str | None = None
+    host: str | None = None
+    scheme: str | None = None
+    http_headers: list[HttpHeader] | None = None
+
+
+class TcpSocketAction(_Api, frozen=True):
+    port: int | str
+    host: str | None = None
+
+
+class GrpcAction(_Api, frozen=True):
+    port: int
+    service: str | None = None
+
+
+class SleepAction(_Api, frozen=True):
+    seconds: int = 0
+
+
+class Probe(_Api, frozen=True):
+    """Its numbers are never null after the API server's defaults, but for one that is not set."""
+
+    exec: ExecAction | None = None
+    http_get: HttpGetAction | None = None
+    tcp_socket: TcpSocketAction | None = None
+    grpc: GrpcAction | None = None
+    initial_delay_seconds: int = 0
+    timeout_seconds: int = 1
+    period_seconds: int = 10
+    success_threshold: int = 1
+    failure_threshold: int = 3
+    termination_grace_period_seconds: int | None = None
+
+
+class Hook(_Api, frozen=True):
+    exec: ExecAction | None = None
+    http_get: HttpGetAction | None = None
+    sleep: SleepAction | None = None
+
+
+class Lifecycle(_Api, frozen=True):
+    post_start: Hook | None = None
+    pre_stop: Hook | None = None
+
+
+class ContainerPort(_Api, frozen=True):
+    container_port: int
+    name: str | None = None
+
+
 class Container(_Api, frozen=True):
     name: str
+    ports: list[ContainerPort] | None = None
+    startup_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
     restart_policy: str | None = None
     image: str = ""
     command: list[str] | None = None

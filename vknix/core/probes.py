@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from vknix.core.facts import PodFacts, State
-from vknix.core.pod import Container, Pod, Probe, members
+from vknix.core.pod import Container, Member, Pod, Probe, members
 
 
 class ProbeKind(Enum):
@@ -47,8 +47,9 @@ def before(container: Container, attempt: int) -> Probed:
     return Probed(attempt, started, started and container.readiness_probe is None)
 
 
-def after(probed: Probed, container: Container, kind: ProbeKind, run: Run) -> Probed:
+def after(probed: Probed, member: Member, kind: ProbeKind, run: Run) -> Probed:
     """What the results of one kind make of it."""
+    container = member.container
     if run.passing is None:
         return probed
     match kind:
@@ -58,18 +59,19 @@ def after(probed: Probed, container: Container, kind: ProbeKind, run: Run) -> Pr
             return replace(probed, ready=run.passing and probed.started)
         case ProbeKind.STARTUP | ProbeKind.LIVENESS if not run.passing:
             probe = container.startup_probe if kind is ProbeKind.STARTUP else container.liveness_probe
-            message = f"Container {container.name} failed {kind.value} probe, will be restarted"
+            again = "" if member.policy == "Never" else ", will be restarted"
+            message = f"Container {container.name} failed {kind.value} probe{again}"
             return replace(probed, ready=False, doomed=message, grace_s=probe.termination_grace_period_seconds if probe else None)
         case _:
             return probed
 
 
 def applied(facts: PodFacts, probed: Mapping[str, Probed]) -> PodFacts:
-    """The facts, with what probes say of the attempts that run."""
+    """The facts, with what probes say of the attempts that run, or are about to end."""
     containers = dict(facts.containers)
     for name, of in probed.items():
         seen = containers.get(name)
-        if seen is not None and seen.state is State.RUNNING and seen.attempt == of.attempt:
+        if seen is not None and seen.state in (State.RUNNING, State.STOPPING) and seen.attempt == of.attempt:
             containers[name] = replace(seen, up=of.started, ready=of.ready, doomed=of.doomed, grace_s=of.grace_s)
     return replace(facts, containers=containers)
 

@@ -86,7 +86,7 @@ Before = list[tuple[Member, dict[str, Any]]]
 
 
 def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before) -> str:
-    """getPhase: a container that waits after it has run counts as stopped, so a crash loop is Running.
+    """getPhase: a container that waits after it has run counts as stopped, so a crash loop is Running. Not so while init runs.
 
     A leaving Pod of which its host has nothing is over, also where a container never ran: that one has failed.
     """
@@ -94,6 +94,7 @@ def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before)
     sidecars = [status for member, status in before if member.kind is Kind.SIDECAR]
     running = sum("running" in status["state"] for status in (*statuses, *sidecars))
     waiting = sum(_waits(status) for status in statuses)
+    waiting += sum(_waits(status) or "running" in status["state"] for member, status in before if member.kind is Kind.INIT)
     if failed_init(pod, view.facts) and not running:
         return "Failed"
     if waiting:
@@ -140,10 +141,10 @@ def _conditions(pod: Pod, view: View, phase: str, statuses: list[dict[str, Any]]
 
 
 def _initialized(pod: Pod, view: View, phase: str, before: Before) -> dict[str, Any]:
-    """Stays true once a regular container has started; an init container is complete when it has exited 0."""
+    """Stays true once a regular container has started; an init container is complete once it exited 0, a sidecar once up."""
     if phase == "Succeeded":
         return {"ok": True, "reason": "PodCompleted"}
-    lacking = [status["name"] for _, status in before if not status["ready"]]
+    lacking = [status["name"] for member, status in before if not status["ready" if member.kind is Kind.INIT else "started"]]
     if not lacking or view.initialised(pod):
         return {"ok": True}
     message = f"containers with incomplete status: [{' '.join(lacking)}]"

@@ -1,15 +1,17 @@
-"""A host in memory. It outlives each provider that talks to it, runs a few programs (true, false, echo, cat, sleep), restarts what
-has ended as a host's systemd does, and can be lost, healed and rebooted.
+"""A host in memory. It outlives each provider that talks to it, runs a few programs (true, false, echo, test -e, cat, sleep),
+restarts what has ended as a host's systemd does, and can be lost, healed and rebooted.
 """
 
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from vknix.core import inputs as needed
+from vknix.core import pod as pods
 from vknix.core import restart
 from vknix.core.facts import (
     ContainerFacts,
@@ -30,10 +32,27 @@ from vknix.core.pod import Pod
 from vknix.errors import Refused
 from vknix.provider import HostSeen, Listed, Place, PodGone, PodSeen, Seen
 
+Answer = Callable[[bytes], bytes]  # what a program that listens says to each piece that it is sent
+
+
+@dataclass(slots=True)
+class Wire:
+    """A connection to such a program. It is at its end when all that was answered has been read."""
+
+    answer: Answer
+    pending: bytes = b""
+
+    async def read(self, limit: int) -> bytes:
+        piece, self.pending = self.pending[:limit], self.pending[limit:]
+        return piece
+
+    async def write(self, data: bytes) -> None:
+        self.pending += self.answer(data) if data else b""
+
 
 @dataclass(slots=True)
 class Container:
-    """`timer` is of the next restart while it is stopped, of the kill while it is stopping."""
+    """`timer` is of the next restart while it is stopped, of the kill while it is stopping. Each attempt has its own `files`."""
 
     name: str
     policy: str
@@ -44,6 +63,8 @@ class Container:
     exits: list[Exit] = field(default_factory=list)
     logs: list[list[tuple[float, bytes]]] = field(default_factory=list)  # by attempt: lines with their times
     timer: asyncio.TimerHandle | None = None
+    files: set[str] = field(default_factory=set)
+    ports: dict[int, Answer] = field(default_factory=dict)
 
     def facts(self) -> ContainerFacts:
         stopped = self.state is State.STOPPED
@@ -72,6 +93,7 @@ class _Pod:
     roots: tuple[StorePath, ...]
     addresses: tuple[str, ...] = ()
     containers: dict[str, Container] = field(default_factory=dict)
+    since: float = inf
 
 
 class FakeHost:
@@ -123,6 +145,17 @@ class FakeHost:
         self._pods[uid].containers[container].logs[-1].append((time.time(), line))
         self._tell()
 
+    def touch(self, uid: Uid, container: str, path: str) -> None:
+        """Makes a file that `test -e` finds until the attempt has ended."""
+        self._pods[uid].containers[container].files.add(path)
+
+    def remove(self, uid: Uid, container: str, path: str) -> None:
+        self._pods[uid].containers[container].files.discard(path)
+
+    def listen(self, uid: Uid, container: str, port: int, answer: Answer) -> None:
+        """Whenever the container runs, it answers on this port."""
+        self._pods[uid].containers[container].ports[port] = answer
+
     def lose(self, message: str = "the link was lost") -> None:
         """The host runs on, but nobody reaches it."""
         self.facts = replace(self.facts, state=HostState.LOST, message=message)
@@ -139,7 +172,7 @@ class FakeHost:
         self.lose("it reboots")
         self.facts = replace(self.facts, boot_id=str(uuid.uuid4()))
         for of in self._pods.values():
-            of.addresses = ()
+            of.addresses, of.since = (), inf
             for container in of.containers.values():
                 if container.state is not State.STOPPED:
                     container.state = State.STOPPING  # it is not its turn to restart it
@@ -170,9 +203,10 @@ class FakeHost:
         for root in lacking:
             self._fetch(root)
         if not lacking:
-            of.addresses = place.addresses
+            of.addresses, of.since = place.addresses, min(of.since, time.time())
+            policies = {member.name: member.policy for member in pods.members(pod)}
             for name, made in inputs.containers.items():
-                of.containers.setdefault(name, Container(name, pod.spec.restart_policy)).argv = made.argv
+                of.containers.setdefault(name, Container(name, policies[name])).argv = made.argv
             for name in run:
                 self._start(of, of.containers[name])
         self._tell(self._seen(of))
@@ -194,6 +228,14 @@ class FakeHost:
         of = self._pods.get(uid)
         return of.containers.get(name) if of is not None else None
 
+    def connect(self, address: str, port: int) -> Wire:
+        """Refused where no container that runs listens there."""
+        for of in self._pods.values():
+            for container in of.containers.values() if address in of.addresses else ():
+                if port in container.ports and container.state in (State.RUNNING, State.STOPPING):
+                    return Wire(container.ports[port])
+        raise Refused("", f"dial tcp {address}:{port}: connection refused")
+
     # How it goes about it
 
     def _list(self, tell: Callable[[Seen], None]) -> None:
@@ -205,7 +247,7 @@ class FakeHost:
     def _seen(self, of: _Pod) -> PodSeen:
         containers = {name: each.facts() for name, each in of.containers.items() if each.logs}
         images = {root: self._images[root] for root in of.roots if root in self._images}
-        return PodSeen(PodFacts(of.uid, self.facts.name, of.namespace, of.name, of.addresses, containers, images))
+        return PodSeen(PodFacts(of.uid, self.facts.name, of.namespace, of.name, of.addresses, containers, images, of.since))
 
     def _tell(self, seen: Seen | None = None) -> None:
         """A host that is lost says nothing, but that it is lost."""
@@ -241,6 +283,7 @@ class FakeHost:
             container.set_timer(None)
             container.state, container.id, container.started = State.PREPARING, uuid.uuid4().hex, None
             container.logs.append([])
+            container.files.clear()
             self._tell(self._seen(of))
             asyncio.get_running_loop().call_soon(self._begin, of, container, container.id)
 
@@ -248,7 +291,7 @@ class FakeHost:
         if container.id != attempt or container.state is not State.PREPARING:
             return
         try:
-            output, code = output_of(container.argv)
+            output, code = output_of(container.argv, container.files)
         except Refused as refusal:
             self._end(of, container, 128, reason=Reason.START_ERROR, message=str(refusal))
             return
@@ -291,7 +334,7 @@ class FakeHost:
             self._end(of, container, 143, signal=15)
 
 
-def output_of(argv: tuple[str, ...]) -> tuple[bytes, int | None]:
+def output_of(argv: tuple[str, ...], files: Collection[str]) -> tuple[bytes, int | None]:
     """What a program prints, and its exit code; None: it runs until somebody ends it. Refused where there is no such program."""
     match argv[0].rpartition("/")[2], *argv[1:]:
         case "true", *_:
@@ -300,6 +343,10 @@ def output_of(argv: tuple[str, ...]) -> tuple[bytes, int | None]:
             return b"", 1
         case "echo", *words:
             return f"{' '.join(words)}\n".encode(), 0
+        case "test", "-e", path:
+            return b"", int(path not in files)
+        case "test", "!", "-e", path:
+            return b"", int(path in files)
         case (("cat" | "sleep"), *_):
             return b"", None
     raise Refused("", f'exec: "{argv[0]}": executable file not found in $PATH')

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
@@ -14,7 +14,7 @@ from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
 from vknix.errors import Deposed, NotFound, Refused, Unreachable
 from vknix.fake.host import Container, FakeHost, output_of
-from vknix.provider import ExecRequest, LogOptions, Place, Seen, Streams
+from vknix.provider import Connection, ExecRequest, LogOptions, Place, Seen, Streams
 
 _SLICE_BITS = 8  # of a host's piece of the Pod CIDRs
 
@@ -103,7 +103,7 @@ class FakeProvider:
         container = self._reach(host).container(request.uid, request.container)
         if container is None or container.state not in (State.RUNNING, State.STOPPING):
             raise NotFound(f'container not found ("{request.container}")')
-        output, code = output_of(request.argv)
+        output, code = output_of(request.argv, container.files)
         try:
             async with asyncio.TaskGroup() as tasks:
                 end = tasks.create_task(self._until_over(host, container, container.id))
@@ -143,6 +143,13 @@ class FakeProvider:
                 return
             await self._reach(host).news.wait()
             self._reach(host)
+
+    @asynccontextmanager
+    async def dial(self, uid: Uid, host: HostName, address: str, port: int) -> AsyncGenerator[Connection, None]:
+        yield self._reach(host).connect(address, port)
+
+    async def answers(self, host: HostName) -> None:
+        self._reach(host)
 
     def _reach(self, name: HostName) -> FakeHost:
         host = self._hosts.get(name)

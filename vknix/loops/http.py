@@ -25,7 +25,9 @@ async def get(connection: Connection, authority: str, target: str, headers: list
     client = h11.Connection(h11.CLIENT)
     sent = [("Host", authority), ("Accept", "*/*"), ("Connection", "close")]
     given = {name.lower() for name, _ in headers}
-    every = [*headers, *(pair for pair in sent if pair[0].lower() not in given)]
+    every = [
+        (name.encode(), value.encode()) for name, value in (*headers, *(pair for pair in sent if pair[0].lower() not in given))
+    ]
     try:
         await wire.write(client.send(h11.Request(method="GET", target=target, headers=every)) or b"")
         await wire.write(client.send(h11.EndOfMessage()) or b"")
@@ -42,7 +44,7 @@ async def _answer(wire: Connection, client: h11.Connection) -> Answer:
             client.receive_data(await wire.read(_BLOCK))
         elif isinstance(event, h11.Response):
             status = event.status_code
-            location = next((value.decode() for name, value in event.headers if name == b"location"), "")
+            location = next((value.decode("latin-1") for name, value in event.headers if name == b"location"), "")
         elif isinstance(event, h11.Data):
             body += event.data
         elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
@@ -100,5 +102,6 @@ class Tls:
                 raise Refused("", f"tls: {error.reason}") from error
 
     async def write(self, data: bytes) -> None:
-        self._tls.write(data)
-        await self._flush()
+        if data:
+            self._tls.write(data)
+            await self._flush()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from vknix.core import pod as pods
 from vknix.core import probes
 from vknix.core.facts import ContainerFacts, PodFacts, State, Uid
 from vknix.core.happenings import Happening
-from vknix.core.pod import Container, Pod
+from vknix.core.pod import Member, Pod, Probe
 from vknix.core.probes import Probed, ProbeKind, Run
-from vknix.errors import NotFound, Unreachable
+from vknix.errors import HostFailed, NotFound, Unreachable
 from vknix.ledger import Ledger
 from vknix.loops.probing import Outcome, Subject, attempt
 from vknix.loops.tools import Tools
@@ -43,36 +44,37 @@ class Prober:
         for key in [key for key in self._watched if key[0] == uid]:
             if key[1] not in wanted or wanted[key[1]][1].attempt != self._watched[key].attempt:
                 self._watched.pop(key).task.cancel()
-        for name, (container, seen) in wanted.items():
+        for name, (member, seen) in wanted.items():
             if (uid, name) not in self._watched and pod is not None and facts is not None:
-                self._ledger.probed.setdefault(uid, {})[name] = self._first(pod, container, seen)
-                work = self._watch(pod, Subject(uid, facts.host, container, facts.addresses[0]), seen)
+                self._ledger.probed.setdefault(uid, {})[name] = self._first(pod, member, seen)
+                work = self._watch(pod, Subject(uid, facts.host, member, facts.addresses[0]), seen)
                 self._watched[uid, name] = _Watched(seen.attempt, self._tasks.create_task(work, name=f"probes {uid} {name}"))
         if not wanted:
             self._ledger.probed.pop(uid, None)
 
     @staticmethod
-    def _wanted(pod: Pod, facts: PodFacts) -> "list[tuple[str, tuple[Container, ContainerFacts]]]":
+    def _wanted(pod: Pod, facts: PodFacts) -> list[tuple[str, tuple[Member, ContainerFacts]]]:
         found = []
         for member in pods.members(pod):
             seen = facts.containers.get(member.name)
             has = any(probes.of_kind(member.container, kind) for kind in ProbeKind)
-            if has and seen is not None and seen.state is State.RUNNING and facts.addresses:
-                found.append((member.name, (member.container, seen)))
+            if has and seen is not None and seen.state in (State.RUNNING, State.STOPPING) and facts.addresses:
+                found.append((member.name, (member, seen)))
         return found
 
     @staticmethod
-    def _first(pod: Pod, container: Container, seen: ContainerFacts) -> Probed:
+    def _first(pod: Pod, member: Member, seen: ContainerFacts) -> Probed:
         """An attempt that was ready when another process was told so stays ready until a probe says otherwise."""
-        told = pod.told(container.name)
-        if seen.id and str(told.get("containerID", "")).endswith(seen.id):
-            return Probed(seen.attempt, bool(told.get("started")), bool(told.get("ready")))
-        return probes.before(container, seen.attempt)
+        told, first = pod.told(member.name), probes.before(member.container, seen.attempt)
+        if not _is_told(pod, member, seen):
+            return first
+        started = first.started or bool(told.get("started"))
+        return Probed(seen.attempt, started, started and (member.container.readiness_probe is None or bool(told.get("ready"))))
 
     async def _watch(self, pod: Pod, of: Subject, seen: ContainerFacts) -> None:
         if not self._now(of).started:
             await self._series(pod, of, seen, ProbeKind.STARTUP)
-        if self._now(of).doomed or pod.leaving:
+        if self._now(of).doomed:
             return
         async with asyncio.TaskGroup() as tasks:
             for kind in (ProbeKind.LIVENESS, ProbeKind.READINESS):
@@ -81,24 +83,37 @@ class Prober:
     def _now(self, of: Subject) -> Probed:
         return self._ledger.probed[of.uid][of.container.name]
 
+    def _spared(self, of: Subject, kind: ProbeKind) -> bool:
+        """A container that is being stopped, or whose Pod leaves, can only be ready or not."""
+        record, facts = self._ledger.wanted.get(of.uid), self._ledger.seen.get(of.uid)
+        seen = facts.containers.get(of.container.name) if facts is not None else None
+        lives = record is not None and not pods.decode(record.raw).leaving and seen is not None and seen.state is State.RUNNING
+        return kind is not ProbeKind.READINESS and not lives
+
     async def _series(self, pod: Pod, of: Subject, seen: ContainerFacts, kind: ProbeKind) -> None:
         """Until the startup probe has passed, or the container is doomed; the others for as long as the attempt runs."""
         probe = probes.of_kind(of.container, kind)
         if probe is None:
             return
         run = Run()
-        await asyncio.sleep(max(0.0, (seen.started or time.time()) + probe.initial_delay_seconds - time.time()))
-        while True:
+        await asyncio.sleep(self._first_in_s(pod, of, seen, probe))
+        while not self._spared(of, kind):
             outcome = await self._try(of, kind)
-            if outcome is not None:
+            if outcome is not None and not self._spared(of, kind):
                 run = probes.step(run, probe, success=outcome.success)
                 if not outcome.success:
                     message = f"{kind.value.capitalize()} probe failed: {outcome.message}"
                     self._tools.tell(pod, Happening("Unhealthy", message, of.container.name, warning=True))
-                self._note(of, probes.after(self._now(of), of.container, kind, run))
+                self._note(of, probes.after(self._now(of), of.member, kind, run))
             if self._now(of).doomed or (kind is ProbeKind.STARTUP and self._now(of).started):
                 return
             await asyncio.sleep(max(1, probe.period_seconds))
+
+    @staticmethod
+    def _first_in_s(pod: Pod, of: Subject, seen: ContainerFacts, probe: Probe) -> float:
+        """At once after the delay; of attempts that a process takes over not all at the same time."""
+        spread = random.uniform(0, probe.period_seconds) if _is_told(pod, of.member, seen) else 0.0  # noqa: S311  # no secret
+        return max(spread, (seen.started or 0.0) + probe.initial_delay_seconds - time.time())
 
     async def _try(self, of: Subject, kind: ProbeKind) -> Outcome | None:
         """None: nothing can be said of the container, since its host could not be asked."""
@@ -106,7 +121,7 @@ class Prober:
         assert probe is not None
         try:
             return await attempt(self._tools.provider, of, probe)
-        except (Unreachable, NotFound) as error:
+        except (Unreachable, HostFailed, NotFound) as error:
             log.debug("%s probe of %s: %s", kind.value, of.container.name, error)
             return None
 
@@ -114,3 +129,8 @@ class Prober:
         if self._now(of) != probed:
             self._ledger.probed[of.uid][of.container.name] = probed
             self._wake(of.uid)
+
+
+def _is_told(pod: Pod, member: Member, seen: ContainerFacts) -> bool:
+    """Whether the API server knows of this very attempt."""
+    return bool(seen.id) and str(pod.told(member.name).get("containerID", "")).endswith(seen.id)

@@ -1,19 +1,21 @@
-"""One try of a probe: an exec in the container, a GET or a connection to the Pod. Says whether it passed, and the kubelet's words."""
+"""One try of a probe, an exec in the container, a GET or a connection to the Pod: whether it passed, in the kubelet's words."""
 
 import asyncio
 from dataclasses import dataclass, field
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from vknix import __version__
 from vknix.core import probes
 from vknix.core.facts import HostName, Uid
-from vknix.core.pod import Container, ExecAction, HttpGetAction, Probe, TcpSocketAction
+from vknix.core.pod import Container, ExecAction, HttpGetAction, Member, Probe, TcpSocketAction
 from vknix.errors import Refused
 from vknix.loops import http
 from vknix.provider import ExecRequest, Provider, Size
 
 _OUTPUT = 10 << 10
 _REDIRECTS = 10
+_REDIRECTING = (301, 302, 303, 307, 308)
+_PLAIN = "/%:@!$&'()*+,;=~?"  # what stays as it is in a path or a query
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +30,39 @@ class Subject:
 
     uid: Uid
     host: HostName
-    container: Container
+    member: Member
     address: str
+
+    @property
+    def container(self) -> Container:
+        return self.member.container
 
 
 async def attempt(provider: Provider, of: Subject, probe: Probe) -> Outcome:
-    """Unreachable where the host does not answer: then the probe says nothing."""
-    try:
-        async with asyncio.timeout(max(1, probe.timeout_seconds)):
-            if probe.exec is not None:
-                return await _exec(provider, of, probe.exec)
-            if probe.http_get is not None:
-                return await _http(provider, of, probe.http_get)
-            if probe.tcp_socket is not None:
-                return await _tcp(provider, of, probe.tcp_socket)
-            return Outcome(success=True)
-    except TimeoutError:
-        what = "command timed out" if probe.exec is not None else "context deadline exceeded"
-        return Outcome(success=False, message=f"{what} after {probe.timeout_seconds}s")
-    except Refused as refusal:
-        return Outcome(success=False, message=str(refusal))
+    """Unreachable where the host does not answer: then the probe says nothing.
+
+    One that took too long is made once more after a sign of life from the host: its link may have stalled.
+    """
+    for _ in range(2):
+        try:
+            return await _within(provider, of, probe)
+        except TimeoutError:
+            await provider.answers(of.host)
+        except (Refused, ValueError) as error:  # ValueError: an address that can't be read, the Pod's own or a redirect's
+            return Outcome(success=False, message=str(error))
+    what = "command timed out" if probe.exec is not None else "context deadline exceeded"
+    return Outcome(success=False, message=f"{what} after {probe.timeout_seconds}s")
+
+
+async def _within(provider: Provider, of: Subject, probe: Probe) -> Outcome:
+    async with asyncio.timeout(max(1, probe.timeout_seconds)):
+        if probe.exec is not None:
+            return await _exec(provider, of, probe.exec)
+        if probe.http_get is not None:
+            return await _http(provider, of, probe.http_get)
+        if probe.tcp_socket is not None:
+            return await _tcp(provider, of, probe.tcp_socket)
+        return Outcome(success=True)
 
 
 @dataclass(slots=True)
@@ -83,24 +98,26 @@ async def _tcp(provider: Provider, of: Subject, action: TcpSocketAction) -> Outc
 
 async def _http(provider: Provider, of: Subject, action: HttpGetAction) -> Outcome:
     """Redirects on the same host are followed; one to another host is as good as an answer."""
-    scheme = (action.scheme or "HTTP").lower()
-    host = action.host or of.address
-    url = urljoin(f"{scheme}://{_bracketed(host)}:{_port(of, action.port)}/", action.path or "/")
+    authority = f"{_bracketed(action.host or of.address)}:{_port(of, action.port)}"
+    url = f"{(action.scheme or 'HTTP').lower()}://{authority}/{(action.path or '').lstrip('/')}"
+    host = urlsplit(url).hostname or ""
     headers = [(header.name, header.value) for header in action.http_headers or ()]
     if not any(name.lower() == "user-agent" for name, _ in headers):
         headers.append(("User-Agent", f"kube-probe/{__version__}"))
     for _ in range(_REDIRECTS):
         parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), _PLAIN)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        async with provider.dial(of.uid, of.host, parts.hostname or host, port) as connection:
+        async with provider.dial(of.uid, of.host, host, port) as connection:
             answer = await http.get(connection, parts.netloc, target, headers, tls=parts.scheme == "https")
-        if answer.status // 100 != 3 or not answer.location:
+        if answer.status not in _REDIRECTING or not answer.location:
             success = 200 <= answer.status < 400
             return Outcome(success, "" if success else f"HTTP probe failed with statuscode: {answer.status}")
         url = urljoin(url, answer.location)
         if urlsplit(url).hostname != host:
             return Outcome(success=True, message="Probe terminated redirects")
+        if urlsplit(url).scheme not in ("http", "https"):
+            return Outcome(success=False, message=f'unsupported protocol scheme "{urlsplit(url).scheme}"')
     return Outcome(success=False, message=f"stopped after {_REDIRECTS} redirects")
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vknix import log as logs
-from vknix.core import decide, fields, happenings, status
+from vknix.core import decide, fields, happenings, probes, status
 from vknix.core import pod as pods
 from vknix.core.container_status import View
-from vknix.core.decide import Row, Step
+from vknix.core.decide import Row, Step, Turn
 from vknix.core.facts import HostName, HostState, PodFacts, State, Uid
 from vknix.core.happenings import Happening
 from vknix.core.pod import Pod, PodRecord
@@ -59,9 +59,10 @@ class Worker:
         self._refused: Refused | None = None
         self._unreadable: Refused | None = None  # an image name, which can be put right in place
         self._before: PodFacts | None = None
+        self._seen: PodFacts | None = None  # as its host has told it, when this turn began
         self._acted: _Acted | None = None
         self._asked_at: float | None = None  # when it was first asked to end
-        self._ending: dict[str, float] = {}  # the deadline that was last sent, by container
+        self._ending: dict[tuple[str, int], float] = {}  # the deadline that was last sent, by container and attempt
 
     def wake(self, tasks: asyncio.TaskGroup) -> None:
         self._again.set()
@@ -99,7 +100,7 @@ class Worker:
             return time.time() + backoff[min(self._failures, len(backoff)) - 1]
 
     async def _turn(self, pod: Pod) -> float | None:
-        facts = self._ledger.seen.get(self._uid)
+        facts = self._facts(pod)
         self._judge(pod, facts)
         place = self._place(pod, facts)
         lost = self._lost(pod, place)
@@ -112,22 +113,29 @@ class Worker:
             return until
         pod = await self._report(pod, facts, place, lost)
         match decide.step(pod, facts, lost=lost is not None):
-            case Step.WORK if place is not None and not self._spent(facts):
+            case Step.WORK if place is not None and not self._spent():
                 return await self._work(pod, facts, place)
-            case Step.WORK if self._acted is not None and self._spent(facts):
+            case Step.WORK if self._acted is not None and self._spent():
                 return self._acted.until
             case Step.CLEAN:
                 await self._clean(facts)
-            case Step.CONFIRM if not self._spent(facts):
+            case Step.CONFIRM if not self._spent():
                 await api.delete_pod(self._tools.client, pod.namespace, pod.name, pod.uid)
-                self._act(facts)  # the watch will say that it is gone
+                self._act()  # the watch will say that it is gone
             case _:
                 pass
         return None
 
+    def _facts(self, pod: Pod) -> PodFacts | None:
+        """What the Pod's host and its probes say."""
+        self._seen = self._ledger.seen.get(self._uid)
+        if self._seen is None:
+            return None
+        return probes.applied(probes.unprobed(pod, self._seen), self._ledger.probed.get(self._uid, {}))
+
     async def _turn_gone(self) -> float | None:
         """The API server has no such Pod (any more)."""
-        facts = self._ledger.seen.get(self._uid)
+        facts = self._seen = self._ledger.seen.get(self._uid)
         lost = facts is not None and self._ledger.host_state(facts.host) is not HostState.LISTED
         match decide.step(None, facts, lost=lost):
             case Step.KILL:
@@ -238,18 +246,21 @@ class Worker:
         self._want(pods.record(answer))
         return pods.decode(answer)
 
-    def _spent(self, facts: PodFacts | None) -> bool:
-        return self._acted is not None and self._acted.on is facts and time.time() < self._acted.until
+    def _spent(self) -> bool:
+        return self._acted is not None and self._acted.on is self._seen and time.time() < self._acted.until
 
-    def _act(self, facts: PodFacts | None) -> None:
-        self._acted = _Acted(facts, time.time() + self._tools.times.told)
+    def _act(self) -> None:
+        self._acted = _Acted(self._seen, time.time() + self._tools.times.told)
 
     async def _work(self, pod: Pod, facts: PodFacts | None, place: Place) -> float | None:
         now = time.time()
         turn = decide.containers(pod, facts, now)
-        if turn.stop and facts is not None:
-            first = min((self._ending.get(name, now + pod.spec.grace_s) for name in turn.stop), default=now)
-            return await self._end(pod, facts, turn.stop, first)
+        ending = [*((seen.name, seen.grace_s) for seen in decide.doomed(facts)), *((name, None) for name in turn.stop)]
+        ended = await self._end_some(pod, facts, ending, now) if facts is not None and ending else None
+        started = await self._start(pod, facts, place, turn, now)
+        return min((at for at in (ended, started) if at is not None), default=None)
+
+    async def _start(self, pod: Pod, facts: PodFacts | None, place: Place, turn: Turn, now: float) -> float | None:
         run = self._starter.runnable(turn.run, now)
         due = self._starter.due(pod, facts, now)
         if not run and (due is None or due > now):
@@ -259,7 +270,7 @@ class Worker:
         except Refused as refusal:
             self._tools.tell(pod, Happening(refusal.reason, str(refusal), warning=True))
             return now + self._tools.times.held
-        self._act(facts)
+        self._act()
         if self._starter.held:
             self._again.set()
         return self._starter.due(pod, facts, now)
@@ -273,23 +284,34 @@ class Worker:
         names = decide.to_stop(pod, facts) if pod is not None else tuple(facts.containers)
         return await self._end(pod, facts, names, deadline)
 
+    async def _end_some(self, pod: Pod, facts: PodFacts, names: list[tuple[str, int | None]], now: float) -> float:
+        """Containers of a Pod that goes on, each with its own grace, counted from when it was first asked."""
+        until = float("inf")
+        for name, grace_s in names:
+            grace = grace_s if grace_s is not None else pod.spec.grace_s
+            deadline = self._ending.get((name, facts.containers[name].attempt), now + max(grace, self._tools.times.kill))
+            until = min(until, await self._end(pod, facts, (name,), deadline))
+        return until
+
     async def _end(self, pod: Pod | None, facts: PodFacts, names: tuple[str, ...], deadline: float) -> float:
         """Asks once for each deadline, and again when it has passed; then each second until it is done."""
         now = time.time()
-        for name in names:
-            if pod is not None and name not in self._ending and facts.containers[name].state is not State.STOPPED:
-                self._tools.tell(pod, Happening("Killing", f"Stopping container {name}", name))
-        if now >= deadline or any(deadline < self._ending.get(name, float("inf")) for name in names):
-            self._ending.update(dict.fromkeys(names, deadline))
+        keys = [(name, facts.containers[name].attempt) for name in names]
+        for name, attempt in keys:
+            if pod is not None and (name, attempt) not in self._ending and facts.containers[name].state is not State.STOPPED:
+                message = facts.containers[name].doomed or f"Stopping container {name}"
+                self._tools.tell(pod, Happening("Killing", message, name))
+        if now >= deadline or any(deadline < self._ending.get(key, float("inf")) for key in keys):
             grace_s = pod.spec.grace_s if pod is not None else self._tools.times.kill
             await self._tools.provider.stop(self._uid, facts.host, names, deadline, grace_s)
+            self._ending.update(dict.fromkeys(keys, deadline))
         return deadline if now < deadline else now + 1
 
     async def _clean(self, facts: PodFacts | None) -> None:
         assert facts is not None
-        if not self._spent(facts):
+        if not self._spent():
             await self._tools.provider.clean(self._uid, facts.host)
-            self._act(facts)
+            self._act()
 
     def _tell_events(self, pod: Pod, facts: PodFacts) -> None:
         """What was told of before this process began is not told again."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shlex
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
@@ -20,10 +21,11 @@ from vknix.nspawn import plan as plans
 from vknix.nspawn.exec import run_exec
 from vknix.nspawn.host import Host, HostSettings
 from vknix.nspawn.ssh import Address, Finished
-from vknix.provider import ExecRequest, LogOptions, Place, Seen, Streams
+from vknix.provider import Connection, ExecRequest, LogOptions, Place, Seen, Streams
 
 log = logging.getLogger(__name__)
 
+_ANSWER_S = 2.0
 _BLOCK = 1 << 16
 
 
@@ -153,6 +155,14 @@ class NspawnProvider:
             if process.exit_status is None:
                 raise Unreachable(f"host {host}: the link was lost")
             Finished(process.exit_status, b"", said).checked(host)
+
+    @asynccontextmanager
+    async def dial(self, uid: Uid, host: HostName, address: str, port: int) -> AsyncGenerator[Connection, None]:
+        async with self._host(host).session.link.connection(address, port) as connection:
+            yield connection
+
+    async def answers(self, host: HostName) -> None:
+        await self._host(host).session.link.answers(_ANSWER_S)
 
     def _host(self, name: HostName) -> Host:
         try:

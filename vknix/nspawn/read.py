@@ -5,6 +5,7 @@ import json
 import signal as signals
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from vknix.core import restart
@@ -77,12 +78,13 @@ def found(listing: bytes) -> Iterator[Found]:
                 {name: StorePath(closure) for name, closure in record["closures"].items()},
                 {name: _lines(unpack.get(f"{paths.var_of(uid32, name)}/facts", b"")) for name in record["closures"]},
                 logs.get(uid32, {}),
-                _since(unpack.get(f"{paths.run(uid32)}/net")),
+                moment(net) if (net := unpack.get(f"{paths.run(uid32)}/net")) is not None else None,
             )
 
 
-def _since(marker: bytes | None) -> float | None:
-    return float(marker.strip() or 0) if marker is not None else None
+def moment(marker: bytes) -> float:
+    """By the host's clock; what stands before the last line is no part of it."""
+    return float(marker.split()[-1]) if marker.strip() else 0.0
 
 
 def _logs(listing: bytes) -> dict[str, dict[str, dict[int, float]]]:
@@ -128,7 +130,7 @@ def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapp
         namespace=of.namespace,
         name=of.name,
         addresses=of.addresses if of.since is not None else (),
-        since=of.since or 0.0,
+        since=of.since if of.since is not None else inf,
         containers=containers,
         images={path: images[path] for path in of.closures.values() if path in images},
     )

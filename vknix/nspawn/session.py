@@ -157,12 +157,12 @@ class Session:
         unpack = "tar --xattrs --xattrs-include='trusted.*' -xpf - -C /"
         command = f"{unit.guard(self.settings.epoch)}{unpack}\nexec sh {paths.run(plan.uid32)}/sync-{nonce}"
         try:
-            checked(await self.link.finish(command, archive), self.host.name)
+            since = read.moment(checked(await self.link.finish(command, archive), self.host.name))
         except HostFailed:
             self.wanted[plan.uid32] = plan
             self._tell_pod(plan.uid32)  # a part of it is there, to be cleaned
             raise
-        self._remember(plan, run, lost)
+        self._remember(plan, run, lost, since)
 
     async def _until_networked(self) -> None:
         try:
@@ -181,7 +181,7 @@ class Session:
             if name in run and logs and max(logs) >= len(found.facts.get(name, ()))
         }
 
-    def _remember(self, plan: PodPlan, run: tuple[str, ...], lost: Mapping[str, int]) -> None:
+    def _remember(self, plan: PodPlan, run: tuple[str, ...], lost: Mapping[str, int], since: float) -> None:
         """What was started counts as being made until its host says more; `lost` attempts have their fact now."""
         self.wanted.pop(plan.uid32, None)
         before = self.pods.get(plan.uid32)
@@ -197,7 +197,7 @@ class Session:
             plan.closures,
             facts,
             before.logs if before else {},
-            since=before.since if before and before.since is not None else 0.0,  # by the host's clock: it will tell
+            since=since,
         )
         for name in run:
             known = self.units.get(paths.unit(plan.uid32, name))

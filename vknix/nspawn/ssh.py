@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncssh
 
-from vknix.errors import HostFailed, Unreachable
+from vknix.errors import HostFailed, Refused, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,19 @@ class Finished:
         return self.out
 
 
+@dataclass(frozen=True, slots=True)
+class Forward:
+    reader: "asyncssh.SSHReader[bytes]"
+    writer: "asyncssh.SSHWriter[bytes]"
+
+    async def read(self, limit: int) -> bytes:
+        return await self.reader.read(limit)
+
+    async def write(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+
 class Link:
     """A host that is connected. Use as `async with Link.open(address) as link`; `lost` ends when the control connection does."""
 
@@ -128,6 +141,16 @@ class Link:
             raise Unreachable(f"host {self.to.name}: the link was lost")
         return Finished(process.exit_status, out or b"", err or b"")
 
+    async def answers(self, within_s: float) -> None:
+        """Unreachable where the control connection or the next stream gets no answer: what was on its way there got stuck."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.run(":")
+                async with self.stream(":") as process:
+                    await process.wait()
+        except TimeoutError as error:
+            raise Unreachable(f"host {self.to.name} does not answer within {within_s:g} s") from error
+
     @asynccontextmanager
     async def stream(
         self, command: str, *, tty: tuple[int, int] | None = None
@@ -150,6 +173,25 @@ class Link:
                 process.close()
             stream.busy -= 1
             self._close_idle(stream)
+
+    @asynccontextmanager
+    async def connection(self, address: str, port: int) -> AsyncIterator["Forward"]:
+        """A TCP connection from the host; it takes no session of sshd. What fails on it is Refused, unless the link died."""
+        try:
+            reader, writer = await self.control.open_connection(address, port, encoding=None)
+            try:
+                yield Forward(reader, writer)
+            finally:
+                writer.close()
+        except (Refused, OSError, asyncssh.Error) as error:
+            if self.control.is_closed():
+                raise Unreachable(f"host {self.to.name}: the link was lost: {said(error)}") from error
+            if isinstance(error, Refused):
+                raise
+            if isinstance(error, asyncssh.ChannelOpenError) and error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+                raise HostFailed(f"host {self.to.name}: sshd forbids forwarding: set AllowTcpForwarding yes for root") from error
+            why = error.reason.lower() if isinstance(error, asyncssh.ChannelOpenError) else said(error)
+            raise Refused("", f"dial tcp {address}:{port}: {why}") from error
 
     async def _place(self) -> _Stream:
         """A connection with a session to spare, which is taken. One is opened at a time: sshd drops some of many (MaxStartups)."""

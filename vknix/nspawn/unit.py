@@ -141,7 +141,7 @@ def _skeleton(root: str, machine: MachinePlan) -> Iterator[Entry]:
 def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Settings) -> str:
     """The script. `lost`: attempts, by container, that ended without a fact (a power cut) and are given one first.
 
-    The network is made while the units start: vktool waits for its marker before it runs anything.
+    The network is made while the units start: vktool waits for its marker before it runs anything. The script prints when it was.
     """
     started = [machine for machine in plan.machines if machine.container in run]
     units = " ".join(paths.unit(plan.uid32, machine.container) for machine in started)
@@ -150,7 +150,7 @@ def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Se
     lines += [_lost_script(plan, container, attempt) for container, attempt in lost.items()]
     lines += [f"(\n{_network_script(plan)}) &\nnetwork=$!\n", _ipc_script(plan), _START if started else ""]
     lines += [_start_script(plan, machine, settings) for machine in started]
-    return "".join(lines) + f'wait "$network" || {undo}\nwait\n'
+    return "".join(lines) + f'wait "$network" || {undo}\nwait\ncat {paths.run(plan.uid32)}/net\n'
 
 
 def prepare(plan: PodPlan) -> str:
@@ -204,11 +204,10 @@ def _volume_script(root: str, of: tuple[VolumeFile, ...]) -> str:
 def _network_script(plan: PodPlan) -> str:
     """The marker says that the network was made whole, and when; what a torn attempt left goes first."""
     marker = f"{paths.run(plan.uid32)}/net"
-    done = f"date +%s.%N > {marker}\n"
-    if not plan.addresses:
-        return f"[ -e {marker} ] || {done}"
+    done = f"date +%s.%N > {marker}.new\nmv {marker}.new {marker}\n"  # whole, or not there
+    made = network.make(plan.uid32, plan.addresses[0]) if plan.addresses else ""
     again = f"if [ -e /run/netns/{network.netns(plan.uid32)} ]; then\n{network.remove(plan.uid32)}fi\n"
-    return f"if [ ! -e {marker} ]; then\nset -e\n{again}{network.make(plan.uid32, plan.addresses[0])}{done}fi\n"
+    return f"if [ ! -e {marker} ]; then\nset -e\n{again}{made}{done}fi\n"
 
 
 def lost_fact(attempt: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from ipaddress import ip_network
 
-from vknix.core.facts import ContainerFacts, HostState, ImageState, Reason, State
+from vknix.core.facts import ContainerFacts, HostName, HostState, ImageState, Reason, State
 from vknix.core.pod import Pod
 from vknix.errors import NotFound, Refused, Unreachable
 from vknix.provider import LogOptions, Place
@@ -18,6 +18,7 @@ from vknix.testing.bench import NAME, Bench, Client, Process, process
 Check = Callable[[Process], Awaitable[None]]
 
 _FOREVER = ("sleep", "1000000")
+_UNUSED_PORT = 9
 
 
 async def check_provider(make: Callable[[], AbstractAsyncContextManager[Bench]]) -> None:
@@ -256,6 +257,8 @@ async def lost_host_is_told_and_listed_again_when_it_is_back(of: Process) -> Non
         await raises(Unreachable, of.provider.stop(pod.uid, host, (), time.time(), 1))
         await raises(Unreachable, of.provider.clean(pod.uid, host))
         await raises(Unreachable, of.provider.exec(of.asks(pod, "true"), host, Client()))
+        await raises(Unreachable, _dial(of, pod, host))
+        await raises(Unreachable, of.provider.answers(host))
     finally:
         await of.bench.heal(host)
     await of.until(of.listed, f"{host} is listed again")
@@ -276,7 +279,7 @@ async def cancelled_sync_leaves_what_another_completes(of: Process) -> None:
     assert (running.attempt, running.exits) == (0, ())
 
 
-# Exec
+# Exec, and connections
 
 
 async def exec_runs_in_the_container(of: Process) -> None:
@@ -304,6 +307,20 @@ async def cancelled_exec_returns_and_the_container_runs_on(of: Process) -> None:
         pass
     assert await of.provider.exec(of.asks(pod, "true"), host, Client()) == 0
     assert (await of.state(pod, State.RUNNING)).id == before.id
+
+
+async def _dial(of: Process, pod: Pod, host: HostName) -> None:
+    address = next(iter(of.pods[pod.uid].addresses), "127.0.0.1")
+    async with of.provider.dial(pod.uid, host, address, _UNUSED_PORT):
+        pass
+
+
+async def host_answers_and_a_port_that_nobody_listens_on_is_refused(of: Process) -> None:
+    pod = of.pod(*_FOREVER)
+    host = (await of.run(pod)).host
+    await of.state(pod, State.RUNNING)
+    await of.provider.answers(host)
+    await raises(Refused, _dial(of, pod, host))
 
 
 async def exec_without_a_running_container_is_not_found(of: Process) -> None:
@@ -366,6 +383,7 @@ CHECKS: tuple[Check, ...] = (
     cancelled_sync_leaves_what_another_completes,
     exec_runs_in_the_container,
     cancelled_exec_returns_and_the_container_runs_on,
+    host_answers_and_a_port_that_nobody_listens_on_is_refused,
     exec_without_a_running_container_is_not_found,
     log_is_kept_of_each_attempt,
     following_a_log_ends_with_the_attempt,
