@@ -79,6 +79,7 @@ def settled(shared: Space) -> dict[str, Json]:
     """Each Pod once it has shown what it is to show."""
     image = shared.lab.image_busybox
     up, once = every_second(if_there("/data/up")), f"{FRESH}; [ $again = 1 ] || touch /data/up"
+    late = {**up, "failureThreshold": 2, "initialDelaySeconds": 2}
     says = {"exec": {"command": ["sh", "-c", "echo not yet; exit 1"]}}
     shared.create(
         pod("http", serving(image, readinessProbe=every_second(http()))),
@@ -102,7 +103,7 @@ def settled(shared: Space) -> dict[str, Json]:
         pod("tcp-closed", container(image, readinessProbe=every_second({"tcpSocket": {"port": 8080}}))),
         pod("exec-fails", container(image, readinessProbe=every_second(says))),
         *(
-            with_data(pod(name, {**container(image, f"{once}; {SLEEP}"), kind: {**up, "failureThreshold": 2}}, restart="Always"))
+            with_data(pod(name, {**container(image, f"{once}; {SLEEP}"), kind: late}, restart="Always"))
             for name, kind in KILLED.items()
         ),
         pod("liveness-never", container(image, livenessProbe=every_second(if_there("/nothing"), failureThreshold=1))),
