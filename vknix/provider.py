@@ -133,7 +133,7 @@ class Provider(Protocol):
         """Says that a Pod was placed before: its addresses are taken."""
 
     def release(self, uid: Uid) -> None:
-        """The Pod is gone from the cluster and from its host."""
+        """Gives the Pod's room and addresses back: it is on no host, and needs none any more."""
 
     async def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
         """Makes what is missing of the Pod's sandbox, files and closures, and starts the containers named in `run`.

@@ -58,9 +58,21 @@ def test_a_farm_that_is_in_use_stays(tmp_path: Path) -> None:
 def test_a_name_with_a_question_mark_is_no_pattern(tmp_path: Path) -> None:
     for name in (paths.base(ODD), paths.base(ODD).replace("?", "x")):
         (tmp_path / "farms" / name).mkdir(parents=True)
-    script = nix.forget(ODD).replace(paths.VAR, str(tmp_path)).replace(paths.ROOTS, str(tmp_path / "roots"))
-    subprocess.run(["sh", "-e"], input=script, text=True, check=True)
+    forget(tmp_path)
     assert [file.name for file in (tmp_path / "farms").iterdir()] == [paths.base(ODD).replace("?", "x")]
+
+
+def test_a_forgotten_closure_takes_the_work_folders_of_a_killed_nspawn_along(tmp_path: Path) -> None:
+    mine, other = (f".#{name}0f0e0d0c0b0a0908" for name in (paths.base(ODD), paths.base(ROOT)))
+    for name in (paths.base(ODD), mine, other):
+        (tmp_path / "farms" / name / "work").mkdir(parents=True)
+    forget(tmp_path)
+    assert [file.name for file in (tmp_path / "farms").iterdir()] == [other]
+
+
+def forget(base: Path) -> None:
+    script = nix.forget(ODD).replace(paths.VAR, str(base)).replace(paths.ROOTS, str(base / "roots"))
+    subprocess.run(["sh", "-e"], input=script, text=True, check=True)
 
 
 def test_a_fetch_of_one_path_is_one_unit() -> None:

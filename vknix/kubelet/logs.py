@@ -54,7 +54,7 @@ def log_query(query: Mapping[str, str], now: float) -> LogQuery:
 
 
 def check_stream(query: Mapping[str, str]) -> None:
-    """The journal does not keep stdout and stderr apart, nor does a kubelet without the feature gate."""
+    """Raises Rejection for one stream alone, as a kubelet without the feature gate does: a log here holds both."""
     stream = query.get("stream", "All")
     if stream != "All":
         text = f'unable to return the given log stream: "{stream}". Please enable PodLogsQuerySplitStreams feature gate in kubelet'

@@ -181,6 +181,7 @@ class Worker:
             place = self._tools.provider.place(pod, self._ledger.hosts)
             self._starter.check_limits(pod, self._ledger.hosts[place.host])
         except Refused as refusal:
+            self._tools.provider.release(pod.uid)  # its limits may be refused where it had been given room
             self._refuse(pod, refusal)
             return None
         return place

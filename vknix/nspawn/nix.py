@@ -110,5 +110,9 @@ IMPORT = f"PATH={paths.SEARCH}; export PATH; exec nix-store --import"
 
 
 def forget(root: StorePath) -> str:
-    """A closure that was not used for some time: its view and its root go; the store's garbage collector does the rest."""
-    return f"rm -rf {shlex.quote(paths.farm(root))}\nrm -f {shlex.quote(f'{paths.ROOTS}/{paths.base(root)}')}\n"
+    """A closure that was not used for some time: its view and its root go; the store's garbage collector does the rest.
+
+    A killed nspawn leaves the work folders of its overlays (`.#`, the name, random digits) beside the view.
+    """
+    farm, overlays = (shlex.quote(f"{paths.FARMS}/{mark}{paths.base(root)}") for mark in ("", ".#"))
+    return f"rm -rf {farm} {overlays}*\nrm -f {shlex.quote(f'{paths.ROOTS}/{paths.base(root)}')}\n"
