@@ -30,6 +30,18 @@ async def test_pod_that_fits_no_host_fails_so_that_its_controller_makes_another(
     assert world.status("huge")["reason"] == "OutOfcpu"
 
 
+async def test_pod_that_is_refused_for_a_limit_takes_no_room_from_others(world: World) -> None:
+    world.strict_limits = True
+    whole = {"cpu": f"{world.hosts['red'].facts.cpu_milli}m"}
+    async with world.process():
+        for name in ("first", "second"):  # one for each host
+            world.put(pod(name, container={"resources": {"requests": whole, "limits": {"ephemeral-storage": "1Gi"}}}))
+        await until(lambda: [world.phase(name) for name in ("first", "second")] == ["Failed", "Failed"])
+        world.put(pod("third", container={"resources": {"requests": whole}}))
+        await world.runs("third")
+    assert "strictLimits: false" in world.status("first")["message"]
+
+
 async def test_missing_key_holds_the_container_until_the_config_map_appears(world: World) -> None:
     ref = {"configMapKeyRef": {"name": "settings", "key": "colour"}}
     world.put(pod("web", container={"env": [{"name": "COLOUR", "valueFrom": ref}]}))

@@ -106,6 +106,7 @@ class World:
     cluster: Cluster
     client: Client
     hosts: dict[str, FakeHost]
+    strict_limits: bool = False
     epochs: "count[int]" = field(default_factory=lambda: count(1))
 
     @asynccontextmanager
@@ -115,7 +116,8 @@ class World:
         epoch = await lease.acquire(f"process {next(self.epochs)}", "this machine")
         ledger, objects, events = Ledger(), Objects(self.client), Recorder(self.client, NODE)
         provider = Noting(self.cluster, *self.hosts.values(), epoch=epoch)
-        tools = Tools(self.client, provider, objects, events, PodSettings(NODE, "192.0.2.1", "cluster.local", (), False), QUICK)
+        settings = PodSettings(NODE, "192.0.2.1", "cluster.local", (), self.strict_limits)
+        tools = Tools(self.client, provider, objects, events, settings, QUICK)
         node = NodeSettings(NODE, "192.0.2.1", 10250, {"shape": "fake"}, (), (), "0")
         heartbeat = Heartbeat(ledger, self.client, provider, events, lease, node, ("10.1.0.0/16",), tools.hosts_changed)
         made = Process(ledger, provider, Pods(ledger, tools))
