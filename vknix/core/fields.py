@@ -1,41 +1,23 @@
 """Which fields of a Pod's spec are honoured, left to others, or refused. A field that is not in the table is refused.
 
 The walk goes down a Pod's JSON until the table has a verdict for the path; list items read `[]`. A verdict covers all below it.
+What holds on the handlers unit and nixos in its place is in core/handler_fields.py, and part of the table.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import replace
 from typing import Any
 
 from vknix.core import image, quantity
+from vknix.core.handler_fields import INSTEAD, check_paths
+from vknix.core.handlers import DEFAULT, Handler
+from vknix.core.rule import ELSEWHERE as _ELSEWHERE
+from vknix.core.rule import OTHER_NODE as _OTHER_NODE
+from vknix.core.rule import YES as _YES
+from vknix.core.rule import Rule as Rule
+from vknix.core.rule import Verdict as Verdict
+from vknix.core.rule import no as _no
 from vknix.errors import Refused
-
-
-class Verdict(Enum):
-    HONOURED = "honoured"
-    ELSEWHERE = "done by the API server, the scheduler or a controller"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """`harmless` are values of a refused field that ask for nothing."""
-
-    verdict: Verdict
-    why: str = ""
-    remedy: str = ""
-    harmless: tuple[Any, ...] = ()
-
-
-_YES = Rule(Verdict.HONOURED)
-_ELSEWHERE = Rule(Verdict.ELSEWHERE)
-_OTHER_NODE = "run this Pod on an ordinary node"
-
-
-def _no(why: str, remedy: str = _OTHER_NODE, *harmless: Any) -> Rule:
-    return Rule(Verdict.REFUSED, why, remedy, harmless)
-
 
 _PROBE: Mapping[str, Rule] = {
     **dict.fromkeys(
@@ -187,22 +169,24 @@ _POD: Mapping[str, Rule] = {
     "initContainers[].restartPolicy": _no("only Always, which makes a sidecar, is supported yet", "leave it out", "Always"),
 }
 
-FIELDS: Mapping[str, Rule] = {f"spec.{path}": rule for path, rule in _POD.items()}
+FIELDS: Mapping[str, Rule] = {
+    f"spec.{path}": replace(rule, instead=INSTEAD.get(path, {})) if path in INSTEAD else rule for path, rule in _POD.items()
+}
 _INNER = frozenset(path[:end] for path in FIELDS for end in range(len(path)) if path[end] in ".[" and path[:end] != "spec")
 
 
-def judge(value: Any, pattern: str = "spec", path: str = "spec") -> Iterator[Refused]:
-    """What a Pod's spec (as JSON) asks for and does not get, each with its path."""
-    rule = FIELDS.get(pattern)
-    if rule is not None and not (pattern in _INNER and value):
+def judge(value: Any, handler: Handler = DEFAULT, pattern: str = "spec", path: str = "spec") -> Iterator[Refused]:
+    """What a Pod's spec (as JSON) asks for and does not get on that handler, each with its path."""
+    rule = FIELDS[pattern].on(handler) if pattern in FIELDS else None
+    if rule is not None and not (pattern in _INNER and value and rule.verdict is not Verdict.REFUSED):
         if rule.verdict is Verdict.REFUSED and not _harmless(value, rule):
             yield Refused(path, rule.why, remedy=rule.remedy)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from judge(inner, f"{pattern}.{key}", f"{path}.{key}")
+            yield from judge(inner, handler, f"{pattern}.{key}", f"{path}.{key}")
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from judge(inner, f"{pattern}[]", f"{path}[{index}]")
+            yield from judge(inner, handler, f"{pattern}[]", f"{path}[{index}]")
     elif value is not None:
         yield Refused(path, "this version of vknix does not know the field", remedy="leave it out, or " + _OTHER_NODE)
 
@@ -211,9 +195,9 @@ def _harmless(value: Any, rule: Rule) -> bool:
     return value is None or value in ([], {}) or any(value == allowed and type(value) is type(allowed) for allowed in rule.harmless)
 
 
-def check(spec: dict[str, Any]) -> None:
+def check(spec: dict[str, Any], handler: Handler = DEFAULT) -> None:
     """Raises Refused for the first thing that can't be had: a field, an unreadable image or a bad quantity."""
-    for refusal in judge(spec):
+    for refusal in (*judge(spec, handler), *check_paths(spec, handler)):
         raise refusal
     each = [
         (f"spec.{kind}[{index}]", container)
