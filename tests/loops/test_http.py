@@ -13,8 +13,9 @@ import pytest
 
 from tests.kubelet.pki import Authority
 from vknix import __version__
+from vknix.core.container import Container, Probe
 from vknix.core.facts import HostName, Uid
-from vknix.core.pod import Container, Kind, Member, Probe
+from vknix.core.pod import Kind, Member
 from vknix.errors import Refused, Unreachable
 from vknix.fake.host import FakeHost
 from vknix.fake.provider import FakeProvider

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.unit.build import UID, around, container, pod
 from vknix.core import env
+from vknix.core.container import FieldSelector
 from vknix.core.fetched import Fetched, ObjectKey, Service, ServicePort
-from vknix.core.pod import FieldSelector
 from vknix.errors import Refused
 
 WEB = Service("shop", "my-svc", "10.96.0.7", (ServicePort("http", 80, "TCP"), ServicePort("dns-udp", 53, "UDP")))

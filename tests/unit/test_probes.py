@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tests.unit.build import container, ended, facts, pod, running, stopped
 from vknix.core import pod as pods
 from vknix.core import probes
+from vknix.core.container import Probe
 from vknix.core.facts import ContainerFacts, State
-from vknix.core.pod import Member, Pod, Probe
+from vknix.core.pod import Member, Pod
 from vknix.core.probes import Probed, ProbeKind, Run
 
 EXEC: dict[str, Any] = {"exec": {"command": ["true"]}}

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.unit.build import around, container, pod
 from vknix.core import resources
-from vknix.core.pod import Kind, Pod, ResourceSelector
+from vknix.core.container import ResourceSelector
+from vknix.core.pod import Kind, Pod
 from vknix.core.resources import Amounts
 from vknix.errors import Refused
 

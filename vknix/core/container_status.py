@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vknix.core import image, restart
+from vknix.core.container import Container
 from vknix.core.decide import Row, initialised, never_ran, row
 from vknix.core.facts import ContainerFacts, Exit, ImageState, PodFacts, Reason, State
-from vknix.core.pod import Container, Kind, Member, Pod
+from vknix.core.pod import Kind, Member, Pod
 from vknix.errors import Refused
 
 RUNTIME = "systemd-nspawn"

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from vknix.core import resources
+from vknix.core.container import Container, EnvVar, FieldSelector, KeySelector, ObjectRef
 from vknix.core.fetched import Fetched, Kind, ObjectKey, Service, Surroundings
-from vknix.core.pod import Container, EnvVar, FieldSelector, KeySelector, ObjectRef, Pod
+from vknix.core.pod import Pod
 from vknix.errors import Refused
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from vknix.core import env, resources
 from vknix.core import pod as pods
 from vknix.core.fetched import Fetched, ObjectKey, Surroundings, Token, TokenKey
-from vknix.core.pod import ConfigMapSource, DownwardItem, DownwardSource, KeyToPath, Pod, Projection, SecretSource, Volume
+from vknix.core.pod import Pod
+from vknix.core.volume import ConfigMapSource, DownwardItem, DownwardSource, KeyToPath, Projection, SecretSource, Volume
 from vknix.errors import Refused
 
 _DEFAULT_MODE = 0o644

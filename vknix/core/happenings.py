@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from vknix.core import image, resources, restart
 from vknix.core import pod as pods
+from vknix.core.container import Container
 from vknix.core.facts import ContainerFacts, HostFacts, ImageFacts, ImageState, PodFacts, Reason, State
-from vknix.core.pod import Container, Member, Pod
+from vknix.core.pod import Member, Pod
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from vknix.core import dns, env, files, image
 from vknix.core import pod as pods
+from vknix.core.container import Container
 from vknix.core.facts import StorePath
 from vknix.core.fetched import Fetched, ObjectKey, Surroundings, TokenKey
-from vknix.core.pod import Container, Pod
+from vknix.core.pod import Pod
 from vknix.errors import Refused
 
 

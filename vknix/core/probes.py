@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from vknix.core.container import Container, Probe
 from vknix.core.facts import PodFacts, State
-from vknix.core.pod import Container, Member, Pod, Probe, members
+from vknix.core.pod import Member, Pod, members
 
 
 class ProbeKind(Enum):

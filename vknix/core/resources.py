@@ -6,8 +6,9 @@ from decimal import Decimal
 
 from vknix.core import pod as pods
 from vknix.core import quantity
+from vknix.core.container import Container, ResourceSelector
 from vknix.core.fetched import Surroundings
-from vknix.core.pod import Container, Kind, Pod, ResourceSelector
+from vknix.core.pod import Kind, Pod
 from vknix.errors import Refused
 
 

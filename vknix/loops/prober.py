@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from vknix.core import pod as pods
 from vknix.core import probes
+from vknix.core.container import Probe
 from vknix.core.facts import ContainerFacts, PodFacts, State, Uid
 from vknix.core.happenings import Happening
-from vknix.core.pod import Member, Pod, Probe
+from vknix.core.pod import Member, Pod
 from vknix.core.probes import Probed, ProbeKind, Run
 from vknix.errors import HostFailed, NotFound, Unreachable
 from vknix.ledger import Ledger

@@ -6,8 +6,9 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from vknix import __version__
 from vknix.core import probes
+from vknix.core.container import Container, ExecAction, HttpGetAction, Probe, TcpSocketAction
 from vknix.core.facts import HostName, Uid
-from vknix.core.pod import Container, ExecAction, HttpGetAction, Member, Probe, TcpSocketAction
+from vknix.core.pod import Member
 from vknix.errors import Refused
 from vknix.loops import http
 from vknix.provider import ExecRequest, Provider, Size

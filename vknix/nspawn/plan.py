@@ -8,10 +8,11 @@ from typing import Any
 
 from vknix.core import image, resources
 from vknix.core import pod as pods
+from vknix.core.container import Container
 from vknix.core.facts import StorePath
 from vknix.core.files import File as VolumeFile
 from vknix.core.inputs import ContainerInputs, Inputs
-from vknix.core.pod import Container, Member, Pod
+from vknix.core.pod import Member, Pod
 from vknix.core.resources import Amounts
 from vknix.errors import Refused
 from vknix.nspawn import paths
