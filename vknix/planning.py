@@ -14,7 +14,7 @@ from vknix.core import pod as pods
 from vknix.core.fetched import Fetched, Surroundings, Token
 from vknix.core.pod import Pod
 from vknix.errors import Refused
-from vknix.nspawn import paths, tree, unit
+from vknix.nspawn import files, paths, tree, unit
 from vknix.nspawn import plan as plans
 from vknix.nspawn.plan import PodPlan
 
@@ -94,7 +94,7 @@ def _description(plan: PodPlan, options: Options) -> Iterator[str]:
         yield f"  {machine.closure} and what it needs, and nothing else, at /nix (read-only)"
         yield from (f"  {mount.target} <- {mount.source}{' (read-only)' if mount.read_only else ''}" for mount in machine.mounts)
     yield "\n## files"
-    yield from _listing(unit.files(plan, "", "0"))
+    yield from _listing(files.files(plan, "", "0"))
     yield "\n## script"
     yield unit.sync(plan, tuple(machine.container for machine in plan.machines), {}, settings).rstrip()
 
@@ -134,6 +134,6 @@ def commands(text: str, options: Options = Options()) -> str:
 def preparation(text: str, options: Options = Options()) -> str:
     """A script that makes all but the units on a host that has the closures: for a start by hand (see `commands`)."""
     plan = make(read(text), options)
-    archive = base64.b64encode(tree.pack(unit.files(plan, "", "0"))).decode()
+    archive = base64.b64encode(tree.pack(files.files(plan, "", "0"))).decode()
     made = unit.prepare(plan)
     return f"set -e\nbase64 -d <<'X' | tar --xattrs --xattrs-include='trusted.*' -xpf - -C /\n{archive}\nX\n{made}"

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from tests.unit.build import ROOT, SETTINGS, UID32, container, inputs, plan, pod
 from vknix.core.pod import Pod
 from vknix.errors import Refused
+from vknix.nspawn import capabilities, oci
 from vknix.nspawn import plan as plans
-from vknix.nspawn.plan import CAPABILITIES, DEFAULT_CAPABILITIES, MachinePlan, Settings
+from vknix.nspawn.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES
+from vknix.nspawn.plan import MachinePlan, Settings
 
 EMPTY = [{"name": "v", "emptyDir": {}}]
 
@@ -26,7 +28,7 @@ def targets(**of_container: Any) -> list[str]:
 
 
 def test_the_default_capabilities_are_containerds() -> None:
-    assert f"{plans.mask(DEFAULT_CAPABILITIES):016x}" == "00000000a80425fb"
+    assert f"{capabilities.mask(DEFAULT_CAPABILITIES):016x}" == "00000000a80425fb"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_container_that_is_held_is_in_no_plan() -> None:
 def test_config_json_has_values_as_they_are() -> None:
     odd = "a\nb'\"\\%n$HOME\x01é"
     of = plan(pod(container(command=["/p", odd], env=[{"name": "X", "value": odd}]), container("b")))
-    config = json.loads(plans.oci(of, of.machines[0]))
+    config = json.loads(oci.config(of, of.machines[0]))
     assert config["process"]["args"] == ["/p", odd]
     assert f"X={odd}" in config["process"]["env"]
     assert config["linux"]["namespaces"] == [{"type": "pid"}, {"type": "mount"}, {"type": "uts"}]
@@ -201,7 +203,7 @@ def test_identity_is_what_exec_reads() -> None:
             securityContext={"runAsUser": 5, "supplementalGroups": [7, 8]},
         )
     )
-    fields = plans.identity(of.machines[0]).decode().split("\0")
+    fields = oci.identity(of.machines[0]).decode().split("\0")
     assert fields[:7] == ["a80425fb", "5", "0", "7,8", "1", "/w", "4"]
     assert "X=a\nb" in fields[7:11]
     assert fields[11:] == [""]

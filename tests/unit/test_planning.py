@@ -8,7 +8,7 @@ import pytest
 from tests.unit.build import GOLDEN, golden, parses
 from vknix import planning
 from vknix.errors import Refused
-from vknix.nspawn import unit
+from vknix.nspawn import files
 from vknix.nspawn.tree import File
 
 HEAD = "kind: Pod\nmetadata: {name: x}\nspec:\n"
@@ -23,9 +23,9 @@ def test_golden_plan(name: str) -> None:
 
 def configurations(text: str) -> str:
     """Each config.json, laid out for people."""
-    made = unit.files(planning.make(planning.read(text), planning.Options()), "", "0")
-    files = (entry for entry in made if isinstance(entry, File) and entry.path.endswith("/config.json"))
-    return "".join(f"\n## {file.path}\n{json.dumps(json.loads(file.data), indent=2)}\n" for file in files)
+    made = files.files(planning.make(planning.read(text), planning.Options()), "", "0")
+    configs = (entry for entry in made if isinstance(entry, File) and entry.path.endswith("/config.json"))
+    return "".join(f"\n## {file.path}\n{json.dumps(json.loads(file.data), indent=2)}\n" for file in configs)
 
 
 @pytest.mark.parametrize("name", ["plain", "two", "readonly"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.build import ROOT, SETTINGS, UID32, container, parses, plan, pod
 from vknix.core.fetched import Fetched, ObjectKey
-from vknix.nspawn import tree, unit
+from vknix.nspawn import files, tree, unit
 from vknix.nspawn.plan import PodPlan
 from vknix.nspawn.tree import Dir, Entry, File, Link
 
@@ -37,7 +37,7 @@ class Host:
     def sync(self, of: PodPlan, lost: dict[str, int] | None = None, epoch: int = 7) -> int:
         of = replace(of, addresses=())
         script = unit.sync(of, (), lost or {}, replace(SETTINGS, epoch=epoch))
-        entries = unit.files(of, self.local(script), "n")
+        entries = files.files(of, self.local(script), "n")
         subprocess.run(["tar", "-xpf", "-", "-C", self.root], input=tree.pack(entries), check=True)
         return subprocess.run(["sh", self.run / "sync-n"], check=False).returncode
 
@@ -57,7 +57,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def all_entries(of: PodPlan) -> list[Entry]:
-    return unit.files(of, "", "0")
+    return files.files(of, "", "0")
 
 
 def test_every_script_is_one() -> None:
@@ -259,7 +259,7 @@ def test_a_mount_point_is_what_is_mounted_there(name: str) -> None:
 
 
 def test_the_script_comes_last() -> None:
-    assert unit.files(plan(pod()), "x", "n")[-1].path == f"/run/vknix/{UID32}/sync-n"
+    assert files.files(plan(pod()), "x", "n")[-1].path == f"/run/vknix/{UID32}/sync-n"
 
 
 @pytest.mark.parametrize(

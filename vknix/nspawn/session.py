@@ -11,7 +11,7 @@ from typing import Protocol
 from vknix.core.facts import HostName, PodFacts, StorePath
 from vknix.errors import Deposed, HostFailed, Unreachable
 from vknix.nspawn import bus as buses
-from vknix.nspawn import network, paths, read, tree, unit
+from vknix.nspawn import files, network, paths, read, tree, unit
 from vknix.nspawn.bus import Bus
 from vknix.nspawn.closures import Closures, Source
 from vknix.nspawn.plan import PodPlan, Settings
@@ -153,7 +153,7 @@ class Session:
         nonce = secrets.token_hex(6)
         lost = self._lost_attempts(plan.uid32, run)
         script = unit.sync(plan, run, lost, self.settings)
-        archive = tree.pack(unit.files(plan, script, nonce))
+        archive = tree.pack(files.files(plan, script, nonce))
         unpack = "tar --xattrs --xattrs-include='trusted.*' -xpf - -C /"
         command = f"{unit.guard(self.settings.epoch)}{unpack}\nexec sh {paths.run(plan.uid32)}/sync-{nonce}"
         try:
