@@ -102,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     up = add("up", _up, "make or complete the lab, without vknix")
-    up.add_argument("--hosts", type=_count, help="how many hosts (default: 2)")
-    up.add_argument("--shape", choices=("debian", "nixos", "mixed"), help="of the hosts (default: mixed, in turn)")
+    up.add_argument("--hosts", type=_count, help="how many hosts (default: 2; with --shape vm: 1)")
+    up.add_argument("--shape", choices=("debian", "nixos", "mixed", "vm"), help="of the hosts (default: mixed, in turn)")
     up.add_argument("--kubernetes", metavar="V", help=f"the release of the control plane (default: {kubernetes.DEFAULT})")
     add("down", _down, "end and remove all of it but the caches")
     add("status", _status, "what there is and what of it runs")

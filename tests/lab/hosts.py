@@ -1,4 +1,4 @@
-"""The hosts of a lab: machines booted by nspawn, each with its own address, keys and systemd; and what can befall them."""
+"""The hosts of a lab: machines booted by nspawn (or by QEMU: vm.py), each with its own address, keys and systemd; and what can befall them."""
 
 import shutil
 import subprocess
@@ -35,14 +35,13 @@ class Host:
 
     def start(self) -> None:
         """Boot it, unless it runs; `wait` says when it is up."""
-        network.ensure_host(self._lab, self.name)
+        self._plug()
         if self.is_running():
             return
         self._clear_machine()
         self._ensure_keys()
         self._ensure_root()
-        machine = self._lab.machine(self.name)
-        self._daemon.start(["unshare", "--mount", HERE / "boot.sh", machine, self.name, self._root, *INIT[self.shape]])
+        self._daemon.start(self._boot())
 
     def wait(self) -> None:
         """Until it is fully up and answers by SSH."""
@@ -84,18 +83,33 @@ class Host:
 
     def restart_sshd(self) -> None:
         """Restart its sshd; connections that are open stay."""
-        self.run(f"systemctl restart {'ssh' if self.shape == 'debian' else 'sshd'}.service")
+        self.run(f"systemctl restart {'sshd' if self.shape == 'nixos' else 'ssh'}.service")
 
     def snapshot(self, *, caches: bool = False) -> str:
         """What vknix has made on it, a sorted line for each thing. `caches` adds the section of farms and closure roots."""
-        listing = run(["nsenter", f"--target={self._init_pid()}", "--all", "/bin/sh", "-s"], stdin=SCRIPT).stdout
-        return render(listing, caches=caches)
+        return render(self._as_root(SCRIPT), caches=caches)
 
     def remove(self) -> None:
         """End it as if its plug were pulled; nothing of it stays. Absent is success."""
         self._clear_machine()
         self._daemon.stop(within_s=5.0)
         network.remove_host(self._lab, self.name)
+
+    def _plug(self) -> None:
+        network.ensure_host(self._lab, self.name)
+
+    def _boot(self) -> list[str | Path]:
+        """The program that is the host for as long as it runs."""
+        machine = self._lab.machine(self.name)
+        return ["unshare", "--mount", HERE / "boot.sh", machine, self.name, self._root, *INIT[self.shape]]
+
+    def _seal(self, draft: Path) -> None:
+        """Makes the host's root of the tree that has all of it."""
+        draft.rename(self._root)
+
+    def _as_root(self, script: str) -> str:
+        """What a script prints that sees the host as its systemd does."""
+        return run(["nsenter", f"--target={self._init_pid()}", "--all", "/bin/sh", "-s"], stdin=script).stdout
 
     def _clear_machine(self) -> None:
         """Kill all its processes (a killed nspawn leaves its machine's) and drop what nspawn leaves on this machine."""
@@ -131,7 +145,7 @@ class Host:
             write(draft / "etc/ssh" / f"ssh_host_{kind}_key.pub", self._key(kind).with_suffix(".pub").read_bytes())
         (draft / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
         write(draft / "root/.ssh/authorized_keys", (self._lab.folder / "ssh_key.pub").read_bytes(), mode=0o600)
-        draft.rename(self._root)
+        self._seal(draft)
 
     def _key(self, kind: str) -> Path:
         return self._lab.folder / "keys" / f"{self.name}-{kind}"

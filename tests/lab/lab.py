@@ -14,6 +14,7 @@ from tests.lab.hosts import Host
 from tests.lab.layout import CACHE, LABS, Layout, load, locked, planned, save
 from tests.lab.shell import LabError, run
 from tests.lab.vknixproc import NODE, Vknix
+from tests.lab.vm import VirtualHost
 
 
 class Lab:
@@ -27,6 +28,7 @@ class Lab:
         with locked(_lock(name)):
             with locked(_lock("labs")):
                 layout = planned(name, hosts=hosts, shape=shape, kubernetes=kubernetes_release, default=kubernetes.DEFAULT)
+                machine.install(vm=any(spec.shape == "vm" for spec in layout.hosts))
                 save(layout)
             lab = cls(layout)
             lab._complete()
@@ -45,7 +47,7 @@ class Lab:
         self.name = layout.name
         self.address = layout.address
         self.plane = ControlPlane(layout)
-        self.hosts = [Host(layout, spec) for spec in layout.hosts]
+        self.hosts = [VirtualHost(layout, spec) if spec.shape == "vm" else Host(layout, spec) for spec in layout.hosts]
         self.vknix = Vknix(layout, self.hosts, self.plane)
 
     @property

@@ -123,15 +123,16 @@ def write(path: Path, text: str | bytes, *, mode: int = 0o644) -> None:
 
 
 def planned(name: str, *, hosts: int | None, shape: str | None, kubernetes: str | None, default: str) -> Layout:
-    """The lab that `up` shall make: the one that is there with hosts added, or a new one with a free index."""
+    """The lab that `up` shall make: the one that is there with hosts (of the asked shape) added, or a new one with a free index."""
     there = load(name)
     if there is None:
-        return Layout(name, _free_index(), kubernetes or default, _specs(hosts or 2, shape or "mixed"))
+        return Layout(name, _free_index(), kubernetes or default, _specs(hosts or (1 if shape == "vm" else 2), shape or "mixed"))
     if kubernetes is not None and kubernetes != there.kubernetes:
         raise LabError(f"lab {name} has Kubernetes {there.kubernetes}; for {kubernetes} take it down first, or use --name")
     count = hosts or len(there.hosts)
-    wanted = _specs(count, shape) if shape else (there.hosts + _specs(count, "mixed")[len(there.hosts) :])[:count]
-    if wanted[: len(there.hosts)] != there.hosts or len(wanted) < len(there.hosts):
+    added = _specs(count, shape or "mixed")[len(there.hosts) :]
+    wanted = (there.hosts + added)[:count]
+    if len(wanted) < len(there.hosts) or (shape and not added and wanted != _specs(count, shape)):
         shown = ", ".join(f"{spec.name} ({spec.shape})" for spec in there.hosts)
         raise LabError(f"lab {name} has {shown}; for other hosts take it down first, or use --name")
     return replace(there, hosts=wanted)

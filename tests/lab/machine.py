@@ -26,6 +26,7 @@ PACKAGES = {
     "tar": "tar",
     "unshare": "util-linux",
 }
+VM_PACKAGES = {"mkfs.ext4": "e2fsprogs", "qemu-system-x86_64": "qemu-system-x86"}
 FILES = {
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"): "debian-archive-keyring",
     Path("/etc/ssl/certs/ca-certificates.crt"): "ca-certificates",
@@ -41,11 +42,11 @@ def require(is_cold: Callable[[], bool] = lambda: False) -> None:
         raise LabError("\n".join(["the lab can't stand on this machine:", *(f"- {problem}" for problem in problems)]))
 
 
-def install() -> None:
-    """Have apt install what is missing; quick when nothing is."""
+def install(*, vm: bool = False) -> None:
+    """Have apt install what is missing, also for a virtual machine as a host; quick when nothing is."""
     if int(INOTIFY.read_text()) < INOTIFY_NEEDED:
         INOTIFY.write_text(str(INOTIFY_NEEDED))
-    missing = {package for program, package in PACKAGES.items() if not shutil.which(program)}
+    missing = {package for program, package in {**PACKAGES, **(VM_PACKAGES if vm else {})}.items() if not shutil.which(program)}
     missing |= {package for file, package in FILES.items() if not file.exists()}
     if not missing:
         return

@@ -36,6 +36,14 @@ def ensure_host(lab: Layout, host: str) -> None:
     run(["ip", "-n", netns, "-batch", "-"], stdin="\n".join(inside))
 
 
+def ensure_tap(lab: Layout, host: str) -> None:
+    """The cable of a virtual machine, which makes its own end of it. A cable that was cut is whole again."""
+    link = lab.host_link(host)
+    if not _has_link(link):
+        run(["ip", "tuntap", "add", "dev", link, "mode", "tap"])
+    run(["ip", "link", "set", link, "master", lab.bridge, "up"])
+
+
 def cut(lab: Layout, host: str) -> None:
     """Pull the host's cable: packets both ways vanish, connections stay."""
     run(["ip", "link", "set", lab.host_link(host), "down"])

@@ -8,7 +8,7 @@ from tests.lab.layout import CACHE, HERE, locked
 from tests.lab.shell import run, step
 
 SUITE = "trixie"
-# Both shapes are made of one base tree: systemd, sshd, Nix, and what NixOS has on its PATH and a minimal Debian has not.
+# All shapes are made of one base tree: systemd, sshd, Nix, and what NixOS has on its PATH and a minimal Debian has not.
 PACKAGES = (
     "acl",
     "attr",
@@ -42,6 +42,7 @@ PACKAGES = (
     "xz-utils",
     "zstd",
 )
+KERNEL = "linux-image-cloud-amd64"
 
 
 def is_cold(shape: str) -> bool:
@@ -50,14 +51,15 @@ def is_cold(shape: str) -> bool:
 
 
 def tree(shape: str) -> Path:
-    """The tree of `debian` or `nixos`."""
+    """The tree of `debian`, `nixos` or `vm`."""
     target = _tree(shape)
     with locked(CACHE / "locks" / "trees.lock"):
         if not target.exists():
             base = _base()
             draft = _draft(target)
+            parts = [_kernel()] if shape == "vm" else []
             with step(f"making the {shape} tree"):
-                run([_script(shape), base, draft])
+                run([_script(shape), base, draft, *parts])
             draft.rename(target)
     return target
 
@@ -72,9 +74,21 @@ def _base() -> Path:
     return target
 
 
+def _kernel() -> Path:
+    """Debian's kernel for virtual machines, unpacked only: nothing of it is to be installed."""
+    target = CACHE / f"kernel-{_digest(SUITE, KERNEL)}.tar"
+    if not target.exists():
+        draft = _draft(target)
+        with step(f"fetching the kernel of Debian {SUITE}"):
+            run(["mmdebstrap", "--variant=extract", f"--include={KERNEL}", SUITE, draft])
+        draft.rename(target)
+    return target
+
+
 def _tree(shape: str) -> Path:
-    sources = [_script(shape), *HERE.glob(f"{shape}_shape.py")]
-    return CACHE / "trees" / f"{shape}-{_digest(SUITE, *PACKAGES, *(source.read_text() for source in sources))}"
+    sources = [_script(shape), *HERE.glob(f"{shape}_shape.py"), *([_script("debian")] if shape == "vm" else [])]
+    kernel = (KERNEL,) if shape == "vm" else ()
+    return CACHE / "trees" / f"{shape}-{_digest(SUITE, *PACKAGES, *kernel, *(source.read_text() for source in sources))}"
 
 
 def _draft(target: Path) -> Path:

@@ -230,6 +230,7 @@ say nix "$(nix-store --version 2>/dev/null)"
 say cpus "$(nproc)"
 say memory_kib "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
 say storage_kib "$(df -Pk /var/lib | sed -n '2{{s/[^ ]* *\([0-9]*\) .*/\1/p}}')"
+[ -e /sys/module/overlay ] || modprobe overlay 2>/dev/null
 say redirect "$(cat /sys/module/overlay/parameters/redirect_always_follow 2>/dev/null)"
 say overlay "$(grep -cw overlay /proc/filesystems)"
 say nix_dev "$(stat -c %d /nix)"
