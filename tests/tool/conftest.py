@@ -77,9 +77,21 @@ class Unit:
 
     def start(self, *argv: str, invocation: str = "id-1", notify: Path | None = None) -> subprocess.Popen[bytes]:
         files = [str(self.at / name) for name in ("logs", "facts", "root", "skeleton", "termination-log", "run", "sandbox")]
+        return self._popen([*files, "--", *argv], invocation, notify)
+
+    def serve(self, identity: bytes, *argv: str, netns: str = "-", notify: Path | None = None) -> subprocess.Popen[bytes]:
+        """One attempt of a service, which has no root of its own."""
+        (self.at / "identity").write_bytes(identity)
+        (self.at / "command").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in argv))
+        own = [str(self.at / name) for name in ("termination-log", "run", "sandbox")]
+        files = [str(self.at / "logs"), str(self.at / "facts"), "-", "-", *own]
+        service = ["service", str(self.at / "identity"), str(self.at / "command"), netns]
+        return self._popen([*files, *service], "id-1", notify)
+
+    def _popen(self, words: Sequence[str], invocation: str, notify: Path | None) -> subprocess.Popen[bytes]:
         enter = ["sh", "-c", 'echo $$ > "$0"/cgroup.procs; exec "$@"', str(self.cgroup)]
         return subprocess.Popen(
-            [*enter, str(self.tool), "run", *files, "--", *argv],
+            [*enter, str(self.tool), "run", *words],
             env={**os.environ, "INVOCATION_ID": invocation, "NOTIFY_SOCKET": str(notify or "")},
             stderr=subprocess.PIPE,
         )

@@ -5,14 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/capability.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,24 +26,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NOT_ENTERED = 125, NOT_RUN = 126, NOT_FOUND = 127, GROUPS = 1024, END_MS = 1000 };
-
-/* What a process of the container is. */
-struct identity {
-    unsigned long long capabilities;
-    uid_t uid;
-    gid_t gid;
-    gid_t groups[GROUPS];
-    size_t group_count;
-    bool no_new_privileges;
-    const char *directory;
-    char **environment;
-};
+enum { END_MS = 1000 };
 
 /* One exec: where it goes, and what its watcher holds. */
 struct session {
-    const char *nonce;
-    int report; // where a failure is told
+    struct report report; // its mark is the client's nonce
     pid_t leader;
     int leader_fd, root;
     bool user_namespace;
@@ -57,67 +41,6 @@ struct session {
     char input[4096]; // typed, not yet taken by the terminal inside
     size_t input_size;
 };
-
-static noreturn void fail(const struct session *session, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-/* Says `NONCE ...` and ends the process with `code`. */
-static noreturn void fail(const struct session *session, int code, const char *format, ...)
-{
-    char text[PATH_MAX + 256];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    dprintf(session->report, "%s %s\n", session->nonce, text);
-    _exit(code);
-}
-
-/* ---- What is asked for ---- */
-
-/* The next field of a spec, "" past its end. */
-static char *field(char **at, char *end)
-{
-    char *text = *at < end ? *at : end;
-
-    *at = text + strlen(text) + 1;
-    return text;
-}
-
-static void parse_groups(struct identity *who, char *text)
-{
-    if (strcmp(text, "-") == 0)
-        return;
-    for (char *p = strtok(text, ","); p && who->group_count < GROUPS; p = strtok(NULL, ","))
-        who->groups[who->group_count++] = strtoul(p, NULL, 10);
-}
-
-/* Reads a spec; its text stays allocated for the life of the process. */
-static void load_identity(const struct session *session, const char *file, struct identity *who)
-{
-    struct stat st;
-
-    if (stat(file, &st) < 0)
-        fail(session, NOT_ENTERED, "%s: %m", file);
-    char *text = malloc(st.st_size + 1);
-    ssize_t size = text ? slurp(file, text, st.st_size + 1) : -1;
-    if (size < 0)
-        fail(session, NOT_ENTERED, "%s: %m", file);
-    char *at = text, *end = text + size;
-    who->capabilities = strtoull(field(&at, end), NULL, 16);
-    who->uid = strtoul(field(&at, end), NULL, 10);
-    who->gid = strtoul(field(&at, end), NULL, 10);
-    parse_groups(who, field(&at, end));
-    who->no_new_privileges = *field(&at, end) == '1';
-    who->directory = field(&at, end);
-    size_t count = strtoul(field(&at, end), NULL, 10);
-    who->environment = count < (size_t)size ? calloc(count + 1, sizeof(char *)) : NULL;
-    if (!who->environment)
-        fail(session, NOT_ENTERED, "%s: not a spec", file);
-    for (size_t i = 0; i < count; i++)
-        who->environment[i] = field(&at, end);
-}
 
 /* ---- Whom to join ---- */
 
@@ -180,7 +103,7 @@ static void find_leader(struct session *session, const char *unit)
     path(file, "/proc/%d/root", session->leader);
     session->root = session->leader_fd < 0 ? -1 : open(file, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (session->root < 0 || syscall(SYS_pidfd_send_signal, session->leader_fd, 0, NULL, 0) < 0)
-        fail(session, NOT_ENTERED, "the container has no process to join");
+        fail(&session->report, NOT_ENTERED, "the container has no process to join");
     session->user_namespace = differs(session->leader, "user");
 }
 
@@ -214,10 +137,10 @@ static void open_terminal(struct session *session, uid_t uid)
     session->master = syscall(SYS_openat2, session->root, "dev/pts/ptmx", &how, sizeof how);
     if (session->master < 0 || fstatfs(session->master, &where) < 0 || where.f_type != DEVPTS_SUPER_MAGIC ||
         ioctl(session->master, TIOCSPTLCK, &unlocked) < 0)
-        fail(session, NOT_ENTERED, "the container has no usable /dev/pts");
+        fail(&session->report, NOT_ENTERED, "the container has no usable /dev/pts");
     session->slave = ioctl(session->master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (session->slave < 0 || fchown(session->slave, outside(session->leader, uid), -1) < 0)
-        fail(session, NOT_ENTERED, "the container's /dev/pts: %m");
+        fail(&session->report, NOT_ENTERED, "the container's /dev/pts: %m");
 }
 
 static void copy_size(const struct session *session)
@@ -241,12 +164,6 @@ static void make_raw(struct session *session)
 
 /* ---- Inside ---- */
 
-static void must(const struct session *session, int result, const char *what)
-{
-    if (result < 0)
-        fail(session, NOT_ENTERED, "%s: %m", what);
-}
-
 /* Takes over the limits and the OOM score of the container's processes, as far as this host lets us. */
 static void take_limits(pid_t leader)
 {
@@ -266,102 +183,34 @@ static void join_namespaces(const struct session *session)
     int spaces = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP;
 
     // Nobody inside may look into this process while it still has the host's memory and descriptors.
-    must(session, prctl(PR_SET_DUMPABLE, 0), "dumpable");
-    must(session, setns(session->leader_fd, spaces | (session->user_namespace ? CLONE_NEWUSER : 0)), "setns");
-    must(session, fchdir(session->root), "the container's root");
-    must(session, chroot("."), "chroot");
+    must(&session->report, prctl(PR_SET_DUMPABLE, 0), "dumpable");
+    must(&session->report, setns(session->leader_fd, spaces | (session->user_namespace ? CLONE_NEWUSER : 0)), "setns");
+    must(&session->report, fchdir(session->root), "the container's root");
+    must(&session->report, chroot("."), "chroot");
 }
 
 static void take_terminal(const struct session *session)
 {
-    must(session, ioctl(session->slave, TIOCSCTTY, 0), "controlling terminal");
+    must(&session->report, ioctl(session->slave, TIOCSCTTY, 0), "controlling terminal");
     for (int fd = 0; fd < 3; fd++)
-        must(session, dup2(session->slave, fd), "terminal");
-}
-
-/* Drops what the container's own processes don't have. Root keeps the capabilities that are asked for, others none. */
-static void become(const struct session *session, const struct identity *who)
-{
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct data[2] = {{0}};
-
-    for (int c = 0; c < 64; c++)
-        if (!(who->capabilities >> c & 1) && prctl(PR_CAPBSET_READ, c, 0, 0, 0) == 1)
-            must(session, prctl(PR_CAPBSET_DROP, c, 0, 0, 0), "bounding set");
-    must(session, prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "ambient set");
-    must(session, setgroups(who->group_count, who->groups), "groups");
-    must(session, setresgid(who->gid, who->gid, who->gid), "gid");
-    must(session, setresuid(who->uid, who->uid, who->uid), "uid");
-    must(session, syscall(SYS_capget, &header, data), "capget");
-    for (int i = 0; i < 2; i++) {
-        data[i].permitted &= who->uid == 0 ? (__u32)(who->capabilities >> 32 * i) : 0;
-        data[i].effective = data[i].permitted;
-        data[i].inheritable = 0;
-    }
-    must(session, syscall(SYS_capset, &header, data), "capset");
-    if (who->no_new_privileges)
-        must(session, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
-    must(session, prctl(PR_SET_PDEATHSIG, SIGKILL), "parent death signal");
-}
-
-static const char *search_path(char **environment)
-{
-    for (; *environment; environment++)
-        if (strncmp(*environment, "PATH=", 5) == 0)
-            return *environment + 5;
-    return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-}
-
-/* Where the container's PATH has `name`; `name` itself if it is a path. NULL, with errno, where it has none. */
-static const char *find_program(const char *name, char **environment)
-{
-    static char file[PATH_MAX];
-    int error = ENOENT;
-    struct stat st;
-
-    if (strchr(name, '/'))
-        return name;
-    for (const char *p = search_path(environment), *next; *name && p; p = next) {
-        const char *colon = strchrnul(p, ':');
-        next = *colon ? colon + 1 : NULL;
-        snprintf(file, sizeof file, "%.*s/%s", (int)(colon - p), colon == p ? "." : p, name);
-        if (stat(file, &st) < 0 || !S_ISREG(st.st_mode))
-            continue;
-        if (access(file, X_OK) == 0)
-            return file;
-        error = EACCES;
-    }
-    errno = error;
-    return NULL;
-}
-
-static noreturn void become_command(const struct session *session, const struct identity *who, char **argv)
-{
-    if (chdir(who->directory) < 0)
-        fail(session, NOT_RUN, "exec: \"%s\": working directory %s: %m", argv[0], who->directory);
-    const char *program = find_program(argv[0], who->environment);
-    if (!program && errno == ENOENT)
-        fail(session, NOT_FOUND, "exec: \"%s\": executable file not found in $PATH", argv[0]);
-    if (program)
-        execve(program, argv, who->environment);
-    fail(session, errno == ENOENT ? NOT_FOUND : NOT_RUN, "exec: \"%s\": %m", argv[0]);
+        must(&session->report, dup2(session->slave, fd), "terminal");
 }
 
 static noreturn void child(struct session *session, const struct identity *who, char **argv)
 {
     char procs[PATH_MAX];
     path(procs, "%s/cgroup.procs", session->cgroup);
-    session->report = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-    must(session, session->report, "stderr");
-    must(session, poke(procs, "0"), session->cgroup);
+    session->report.fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    must(&session->report, session->report.fd, "stderr");
+    must(&session->report, poke(procs, "0"), session->cgroup);
     take_limits(session->leader);
     setsid();
     join_namespaces(session);
     if (session->slave >= 0)
         take_terminal(session);
-    become(session, who);
+    become(&session->report, who);
     default_signals();
-    become_command(session, who, argv);
+    become_command(&session->report, who, argv);
 }
 
 /* ---- Outside ---- */
@@ -467,13 +316,13 @@ static void finish(struct session *session)
 static pid_t start(struct session *session, const struct identity *who, char **argv)
 {
     if (mkdir(session->cgroup, 0755) < 0)
-        fail(session, NOT_ENTERED, "%s: %m", session->cgroup);
+        fail(&session->report, NOT_ENTERED, "%s: %m", session->cgroup);
     pid_t pid = setns(session->leader_fd, CLONE_NEWPID) < 0 ? -1 : fork(); // into the PID namespace go only children
     if (pid == 0)
         child(session, who, argv);
     if (pid < 0) {
         rmdir(session->cgroup);
-        fail(session, NOT_ENTERED, "the container's PID namespace: %m");
+        fail(&session->report, NOT_ENTERED, "the container's PID namespace: %m");
     }
     close(session->slave);
     return pid;
@@ -481,17 +330,17 @@ static pid_t start(struct session *session, const struct identity *who, char **a
 
 int exec(int argc, char **argv)
 {
-    static struct session session = {.report = STDERR_FILENO, .master = -1, .slave = -1};
+    static struct session session = {.report = {.fd = STDERR_FILENO}, .master = -1, .slave = -1};
     static struct identity who;
     struct attempt attempt;
     char unit[PATH_MAX];
 
     if (argc < 7 || strcmp(argv[5], "--") != 0)
         die(64, "exec RUNFILE SPEC N NONCE tty|notty -- ARGV...");
-    session.nonce = argv[3];
+    session.report.mark = argv[3];
     if (load_attempt(argv[0], &attempt) < 0 || cgroup_dir(attempt.cgroup, unit) < 0)
-        fail(&session, NOT_ENTERED, "the container does not run (%s: %m)", argv[0]);
-    load_identity(&session, argv[1], &who);
+        fail(&session.report, NOT_ENTERED, "the container does not run (%s: %m)", argv[0]);
+    load_identity(&session.report, argv[1], &who);
     find_leader(&session, unit);
     path(session.cgroup, "%s/exec-%ld", unit, atol(argv[2]));
     int signals = watch_signals();

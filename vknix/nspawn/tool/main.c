@@ -3,6 +3,9 @@
    vktool run LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV...
        ExecStart of a container: one attempt. Fresh ROOT, empty TERMLOG, RUNFILE written; ARGV runs once the file SANDBOX is
        there, its output goes to LOGDIR/<attempt>.log, its end is ours. What goes wrong before ARGV runs is one line `vktool: ...` and exit 1.
+   vktool run LOGDIR FACTS - - TERMLOG RUNFILE SANDBOX service IDENTITY COMMAND NETNS
+       The same for a service of the host, which has no root of its own: it becomes what the SPEC (below) IDENTITY says, in the network
+       namespace NETNS (`-`: the host's), and executes COMMAND, a file of words, each ended by NUL.
    vktool fact LOGDIR FACTS TERMLOG RUNFILE MACHINE file|fallback
        ExecStopPost: one JSON line at the end of FACTS for the attempt that ended; removes RUNFILE and nspawn's leftovers.
        `fallback` is the policy FallbackToLogsOnError.

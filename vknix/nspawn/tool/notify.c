@@ -81,13 +81,13 @@ void take_notify(struct notify *notify)
     hear(notify, text);
 }
 
-/* Whether the machine's first process has become something else than nspawn. */
-static bool program_runs(pid_t leader, pid_t nspawn)
+/* Whether the machine's first process has become something else than what started it. */
+static bool program_runs(pid_t leader, pid_t starter)
 {
     char file[64];
     struct stat before, now;
 
-    snprintf(file, sizeof file, "/proc/%d/exe", (int)nspawn);
+    snprintf(file, sizeof file, "/proc/%d/exe", (int)starter);
     if (stat(file, &before) < 0)
         return false;
     snprintf(file, sizeof file, "/proc/%d/exe", (int)leader);
@@ -100,9 +100,15 @@ static void say_ready(struct notify *notify)
     notify->held = false;
 }
 
-void check_ready(struct notify *notify, pid_t nspawn)
+void hold_ready(struct notify *notify, pid_t child)
 {
-    if (notify->held && (!notify->leader || program_runs(notify->leader, nspawn)))
+    notify->held = true;
+    notify->leader = child;
+}
+
+void check_ready(struct notify *notify, pid_t starter)
+{
+    if (notify->held && (!notify->leader || program_runs(notify->leader, starter)))
         say_ready(notify);
 }
 

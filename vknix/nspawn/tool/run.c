@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,12 @@ static void leave_unit_cgroup(const char *unit)
         die(1, "%s: %m", shim);
 }
 
+static bool is_service(char **argv)
+{
+    return strcmp(argv[0], "service") == 0;
+}
+
+/* ARGV as `run` takes it: what follows `--` is executed, what follows `service` is a service to become. */
 static noreturn void child(char **argv, const char *unit, int out, int err)
 {
     char procs[PATH_MAX];
@@ -164,10 +171,14 @@ static noreturn void child(char **argv, const char *unit, int out, int err)
     // nspawn's own messages belong to the journal, where `fact` reads them, and not to the container's log
     setenv("SYSTEMD_LOG_TARGET", "journal", 1);
     default_signals();
-    if (poke(procs, "0") == 0 && dup2(in, STDIN_FILENO) == STDIN_FILENO &&
-        dup2(out, STDOUT_FILENO) == STDOUT_FILENO && dup2(err, STDERR_FILENO) == STDERR_FILENO)
-        execvp(argv[0], argv);
-    dprintf(journal, "vktool: exec %s: %m\n", argv[0]);
+    if (dup2(in, STDIN_FILENO) == STDIN_FILENO && dup2(out, STDOUT_FILENO) == STDOUT_FILENO &&
+        dup2(err, STDERR_FILENO) == STDERR_FILENO) {
+        if (is_service(argv))
+            become_service(argv + 1, unit, journal);
+        if (poke(procs, "0") == 0)
+            execvp(argv[1], argv + 1);
+    }
+    dprintf(journal, "vktool: exec %s: %m\n", argv[1]);
     _exit(1);
 }
 
@@ -203,8 +214,8 @@ static int take_signal(int fd, pid_t pid, int *status)
     return 0;
 }
 
-/* Until the child has ended and both pipes are read out, or DRAIN_MS have passed since: the wait status. */
-static int supervise(pid_t pid, int signals, struct stream *out, struct stream *err, struct log *log, struct notify *notify)
+/* Until the child has ended and both pipes are read out, or DRAIN_MS have passed since: the wait status. `starter`: see check_ready. */
+static int supervise(pid_t pid, pid_t starter, int signals, struct stream *out, struct stream *err, struct log *log, struct notify *notify)
 {
     long long deadline = 0;
     int status = 0;
@@ -222,7 +233,7 @@ static int supervise(pid_t pid, int signals, struct stream *out, struct stream *
             copy(err, log);
         if (fds[3].revents)
             take_notify(notify);
-        check_ready(notify, pid);
+        check_ready(notify, starter);
         if (fds[0].revents && take_signal(signals, pid, &status))
             deadline = monotonic_ms() + DRAIN_MS;
     }
@@ -267,13 +278,14 @@ int run(int argc, char **argv)
     struct notify notify = {.fd = -1};
     char unit[PATH_MAX];
 
-    if (argc < 9 || strcmp(argv[7], "--") != 0)
-        die(1, "run LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV...");
+    if (argc < 9 || (strcmp(argv[7], "--") != 0 && !(is_service(argv + 7) && argc == 11)))
+        die(1, "run LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV... | service IDENTITY COMMAND NETNS");
     int signals = watch_signals();
     struct attempt attempt = this_attempt(argv[1]);
     if (cgroup_dir(attempt.cgroup, unit) < 0)
         die(1, "no cgroup2 is mounted here: %m");
-    fresh_root(argv[2], argv[3]);
+    if (strcmp(argv[2], "-") != 0)
+        fresh_root(argv[2], argv[3]);
     empty_file(argv[4]);
     open_log(&log, argv[0], attempt.number);
     leave_unit_cgroup(unit);
@@ -281,8 +293,10 @@ int run(int argc, char **argv)
         die(1, "%s: %m", argv[5]);
     await_sandbox(argv[6]);
     open_notify(&notify);
-    pid_t pid = start(argv + 8, unit, &out, &err);
-    int status = supervise(pid, signals, &out, &err, &log, &notify);
+    pid_t pid = start(argv + 7, unit, &out, &err);
+    if (is_service(argv + 7))
+        hold_ready(&notify, pid);
+    int status = supervise(pid, is_service(argv + 7) ? getpid() : pid, signals, &out, &err, &log, &notify);
     end_notify(&notify, status);
     if (log.lost)
         dprintf(STDERR_FILENO, "%lld bytes of output were lost: the log can't be written\n", log.lost);

@@ -30,6 +30,26 @@ struct notify {
     bool held;
 };
 
+/* Where a process that is to become another says why it could not: one line that begins with `mark`. `code`, if any, is how it then exits. */
+struct report {
+    int fd, code;
+    const char *mark;
+};
+
+enum { NOT_ENTERED = 125, NOT_RUN = 126, NOT_FOUND = 127, GROUPS = 1024 };
+
+/* What a process of the container is. */
+struct identity {
+    unsigned long long capabilities;
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[GROUPS];
+    size_t group_count;
+    bool no_new_privileges;
+    const char *directory;
+    char **environment;
+};
+
 int run(int argc, char **argv);
 int fact(int argc, char **argv);
 int exec(int argc, char **argv);
@@ -68,14 +88,29 @@ off_t tail_start(int fd, long lines);
 ssize_t tail_text(const char *file, long lines, char *out, size_t size);
 /* No signal is blocked, ignored or caught, whatever was inherited: as a program expects to start. */
 void default_signals(void);
+/* Says `MARK ...` and ends the process with `code`. */
+noreturn void fail(const struct report *report, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Fails with NOT_ENTERED where `result` is -1. */
+void must(const struct report *report, int result, const char *what);
+/* Reads a spec (see main.c); its text stays allocated for the life of the process. */
+void load_identity(const struct report *report, const char *file, struct identity *who);
+/* Drops what the container's own processes don't have. Root keeps the capabilities that are asked for, others none. */
+void become(const struct report *report, const struct identity *who);
+/* Executes ARGV in that identity's directory, by its PATH. */
+noreturn void become_command(const struct report *report, const struct identity *who, char **argv);
+/* Becomes the program of a service of the host, in the unit's cgroup `payload`: WORDS are IDENTITY COMMAND NETNS. What goes wrong is
+   one line on `journal`, and exit 1. */
+noreturn void become_service(char **words, const char *unit, int journal);
 /* Makes `root` a fresh copy of the directory `skeleton`; what was there is gone. Dies where it can't. */
 void fresh_root(const char *root, const char *skeleton);
 /* Puts a socket of its own in place of systemd's, for the child to come. */
 void open_notify(struct notify *notify);
+/* This process says for its child that it is ready, once it runs. */
+void hold_ready(struct notify *notify, pid_t child);
 /* Takes one message from it. */
 void take_notify(struct notify *notify);
-/* Passes a held READY on once the machine's program runs. */
-void check_ready(struct notify *notify, pid_t nspawn);
+/* Passes a held READY on once the machine's program runs, which is when it is not what `starter` is. */
+void check_ready(struct notify *notify, pid_t starter);
 /* The child has ended so: the last word. */
 void end_notify(struct notify *notify, int status);
 
