@@ -65,7 +65,7 @@ def test_what_the_api_server_defaults_is_accepted() -> None:
         (spec(fromTheFuture={"on": True}), "spec.fromTheFuture.on"),
         (spec(fromTheFuture=False), "spec.fromTheFuture"),
         (spec(fromTheFuture=0), "spec.fromTheFuture"),
-        (spec(volumes=[{"name": "h", "hostPath": {"path": "/"}}]), "spec.volumes[0].hostPath.path"),
+        (spec(volumes=[{"name": "h", "hostPath": {"path": "/"}}]), "spec.volumes[0].hostPath"),
         (spec(volumes=[{"name": "h", "emptyDir": {"medium": "Memory"}}]), "spec.volumes[0].emptyDir.medium"),
         (spec(volumes=[{"name": "h", "emptyDir": {"other": 1}}]), "spec.volumes[0].emptyDir.other"),
         (spec(securityContext={"fsGroup": 0}), "spec.securityContext.fsGroup"),

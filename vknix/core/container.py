@@ -204,4 +204,7 @@ class Container(Api, frozen=True):
     stdin: bool | None = None
     stdin_once: bool | None = None
     tty: bool | None = None
-    target_container_name: str | None = None  # of an ephemeral container
+
+
+class EphemeralContainer(Container, frozen=True):
+    target_container_name: str | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from vknix.core.container import Amount, Api, Container, Resources, SeccompProfile
+from vknix.core.container import Amount, Api, Container, EphemeralContainer, Resources, SeccompProfile
 from vknix.core.facts import Uid
 from vknix.core.volume import Volume
 
@@ -56,7 +56,7 @@ class PodSecurityContext(Api, frozen=True):
 class PodSpec(Api, frozen=True):
     containers: list[Container]
     init_containers: list[Container] | None = None
-    ephemeral_containers: list[Container] | None = None
+    ephemeral_containers: list[EphemeralContainer] | None = None
     volumes: list[Volume] | None = None
     restart_policy: str = "Always"
     termination_grace_period_seconds: int | None = None
