@@ -74,7 +74,6 @@ def test_what_the_api_server_defaults_is_accepted() -> None:
         (spec({"ports": [{"containerPort": 1}, {"hostPort": 80}]}), "spec.containers[0].ports[1].hostPort"),
         (spec({"env": [{"valueFrom": {"fileKeyRef": {"key": "a"}}}]}), "spec.containers[0].env[0].valueFrom.fileKeyRef"),
         (spec({"stdin": True}), "spec.containers[0].stdin"),
-        (spec({"livenessProbe": {"grpc": {"port": 1}}}), "spec.containers[0].livenessProbe.grpc"),
         (spec({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}), "spec.containers[0].lifecycle"),
         (spec({"image": "nginx"}), "spec.containers[0].image"),
         (spec({"image": None}), "spec.containers[0].image"),

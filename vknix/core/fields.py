@@ -19,23 +19,21 @@ from vknix.core.rule import Verdict as Verdict
 from vknix.core.rule import no as _no
 from vknix.errors import Refused
 
-_PROBE: Mapping[str, Rule] = {
-    **dict.fromkeys(
-        (
-            "exec",
-            "httpGet",
-            "tcpSocket",
-            "initialDelaySeconds",
-            "timeoutSeconds",
-            "periodSeconds",
-            "successThreshold",
-            "failureThreshold",
-            "terminationGracePeriodSeconds",
-        ),
-        _YES,
+_PROBE: Mapping[str, Rule] = dict.fromkeys(
+    (
+        "exec",
+        "httpGet",
+        "tcpSocket",
+        "grpc",
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+        "terminationGracePeriodSeconds",
     ),
-    "grpc": _no("gRPC probes are not supported yet", "probe by httpGet, tcpSocket or exec"),
-}
+    _YES,
+)
 
 _CONTAINER: Mapping[str, Rule] = {
     "name": _YES,

@@ -6,11 +6,11 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from vknix import __version__
 from vknix.core import probes
-from vknix.core.container import Container, ExecAction, HttpGetAction, Probe, TcpSocketAction
+from vknix.core.container import Container, ExecAction, GrpcAction, HttpGetAction, Probe, TcpSocketAction
 from vknix.core.facts import HostName, Uid
 from vknix.core.pod import Member
-from vknix.errors import Refused
-from vknix.loops import http
+from vknix.errors import HostFailed, Refused, Unreachable
+from vknix.loops import grpc, http
 from vknix.provider import ExecRequest, Provider, Size
 
 _OUTPUT = 10 << 10
@@ -42,12 +42,16 @@ class Subject:
 async def attempt(provider: Provider, of: Subject, probe: Probe) -> Outcome:
     """Unreachable where the host does not answer: then the probe says nothing.
 
-    One that took too long is made once more after a sign of life from the host: its link may have stalled.
+    One that took too long counts where the host gave a sign of life meanwhile. Else its link may have stalled: once the host
+    answers again, it is made once more.
     """
     for _ in range(2):
+        link = _Link(provider, of)
         try:
-            return await _within(provider, of, probe)
+            return await _within(link, of, probe)
         except TimeoutError:
+            if link.answered:
+                break
             await provider.answers(of.host)
         except (Refused, ValueError) as error:  # ValueError: an address that can't be read, the Pod's own or a redirect's
             return Outcome(success=False, message=str(error))
@@ -55,15 +59,45 @@ async def attempt(provider: Provider, of: Subject, probe: Probe) -> Outcome:
     return Outcome(success=False, message=f"{what} after {probe.timeout_seconds}s")
 
 
-async def _within(provider: Provider, of: Subject, probe: Probe) -> Outcome:
-    async with asyncio.timeout(max(1, probe.timeout_seconds)):
-        if probe.exec is not None:
-            return await _exec(provider, of, probe.exec)
-        if probe.http_get is not None:
-            return await _http(provider, of, probe.http_get)
-        if probe.tcp_socket is not None:
-            return await _tcp(provider, of, probe.tcp_socket)
-        return Outcome(success=True)
+@dataclass(slots=True)
+class _Link:
+    """The way to a probe's host. `answered`: there was a sign of life in the second half of its time."""
+
+    provider: Provider
+    of: Subject
+    answered: bool = False
+
+    async def ask(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        try:
+            await self.provider.answers(self.of.host)
+            self.answered = True
+        except (Unreachable, HostFailed):
+            pass  # the probe itself tells
+
+
+async def _within(link: _Link, of: Subject, probe: Probe) -> Outcome:
+    within_s = max(1, probe.timeout_seconds)
+    try:
+        async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(link.ask(within_s / 2))
+            outcome = await _once(link.provider, of, probe)
+            asking.cancel()
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
+    return outcome
+
+
+async def _once(provider: Provider, of: Subject, probe: Probe) -> Outcome:
+    if probe.exec is not None:
+        return await _exec(provider, of, probe.exec)
+    if probe.http_get is not None:
+        return await _http(provider, of, probe.http_get)
+    if probe.tcp_socket is not None:
+        return await _tcp(provider, of, probe.tcp_socket)
+    if probe.grpc is not None:
+        return await _grpc(provider, of, probe.grpc)
+    return Outcome(success=True)
 
 
 @dataclass(slots=True)
@@ -95,6 +129,12 @@ async def _exec(provider: Provider, of: Subject, action: ExecAction) -> Outcome:
 async def _tcp(provider: Provider, of: Subject, action: TcpSocketAction) -> Outcome:
     async with provider.dial(of.uid, of.host, action.host or of.address, _port(of, action.port)):
         return Outcome(success=True)
+
+
+async def _grpc(provider: Provider, of: Subject, action: GrpcAction) -> Outcome:
+    async with provider.dial(of.uid, of.host, of.address, action.port) as connection:
+        said = await grpc.check(connection, f"{_bracketed(of.address)}:{action.port}", action.service or "")
+    return Outcome(said == "SERVING", "" if said == "SERVING" else f'service unhealthy (responded with "{said}")')
 
 
 async def _http(provider: Provider, of: Subject, action: HttpGetAction) -> Outcome:
