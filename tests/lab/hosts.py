@@ -1,4 +1,4 @@
-"""The hosts of a lab: machines booted by nspawn (or by QEMU: vm.py), each with its own address, keys and systemd; and what can befall them."""
+"""The hosts of a lab: machines booted by nspawn (vm.py: by QEMU), each with its own address, keys, systemd; what befalls them."""
 
 import shutil
 import subprocess
