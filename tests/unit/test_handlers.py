@@ -80,7 +80,9 @@ def test_no_volume_of_a_unit_covers_what_is_the_hosts(target: str) -> None:
 
 
 def test_each_exception_is_about_a_field_that_is_honoured_or_refused_in_the_table() -> None:
-    assert [path for path in INSTEAD if f"spec.{path}" not in FIELDS] == []
+    assert [
+        path for path in INSTEAD if not any(f"{field}.".startswith((f"spec.{path}.", f"spec.{path}[")) for field in FIELDS)
+    ] == []
 
 
 def test_each_refusal_of_a_handler_names_a_remedy() -> None:

@@ -1,6 +1,7 @@
 """Which fields of a Pod's spec are honoured, left to others, or refused. A field that is not in the table is refused.
 
-The walk goes down a Pod's JSON until the table has a verdict for the path; list items read `[]`. A verdict covers all below it.
+The walk goes down a Pod's JSON until the table has a verdict for the path; list items read `[]`. A verdict covers all below it,
+so what is honoured is said of each leaf: a field that a later Kubernetes adds beside it is refused, not ignored.
 What holds on the handlers unit and nixos in its place is in core/handler_fields.py, and part of the table.
 """
 
@@ -19,21 +20,37 @@ from vknix.core.rule import Verdict as Verdict
 from vknix.core.rule import no as _no
 from vknix.errors import Refused
 
-_PROBE: Mapping[str, Rule] = dict.fromkeys(
-    (
-        "exec",
-        "httpGet",
-        "tcpSocket",
-        "grpc",
-        "initialDelaySeconds",
-        "timeoutSeconds",
-        "periodSeconds",
-        "successThreshold",
-        "failureThreshold",
-        "terminationGracePeriodSeconds",
+
+def _each(within: str, names: str, rule: Rule = _YES) -> dict[str, Rule]:
+    """One rule for several fields of the same parent."""
+    return {f"{within}.{name}": rule for name in names.split()}
+
+
+_FIELD = _each("fieldRef", "apiVersion fieldPath")
+_RESOURCE = _each("resourceFieldRef", "containerName divisor resource")
+_KEY = "key name optional"
+_FILE = "items[].key items[].mode items[].path optional"
+_DOWNWARD = {f"items[].{path}": rule for path, rule in {"path": _YES, "mode": _YES, **_FIELD, **_RESOURCE}.items()}
+
+_PROBE: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        (
+            "exec.command",
+            "tcpSocket.host",
+            "tcpSocket.port",
+            "grpc.port",
+            "grpc.service",
+            "initialDelaySeconds",
+            "timeoutSeconds",
+            "periodSeconds",
+            "successThreshold",
+            "failureThreshold",
+            "terminationGracePeriodSeconds",
+        ),
+        _YES,
     ),
-    _YES,
-)
+    **_each("httpGet", "host httpHeaders[].name httpHeaders[].value path port scheme"),
+}
 
 _CONTAINER: Mapping[str, Rule] = {
     "name": _YES,
@@ -44,12 +61,11 @@ _CONTAINER: Mapping[str, Rule] = {
     "workingDir": _YES,
     "env[].name": _YES,
     "env[].value": _YES,
-    "env[].valueFrom.configMapKeyRef": _YES,
-    "env[].valueFrom.secretKeyRef": _YES,
-    "env[].valueFrom.fieldRef": _YES,
-    "env[].valueFrom.resourceFieldRef": _YES,
+    **_each("env[].valueFrom.configMapKeyRef", _KEY),
+    **_each("env[].valueFrom.secretKeyRef", _KEY),
+    **{f"env[].valueFrom.{path}": rule for path, rule in {**_FIELD, **_RESOURCE}.items()},
     "env[].valueFrom.fileKeyRef": _no("env from a file is not supported yet", "read the file in the program"),
-    "envFrom": _YES,
+    **_each("envFrom[]", "prefix configMapRef.name configMapRef.optional secretRef.name secretRef.optional"),
     "ports[].name": _YES,
     "ports[].containerPort": _YES,
     "ports[].protocol": _YES,
@@ -79,7 +95,7 @@ _CONTAINER: Mapping[str, Rule] = {
     "securityContext.runAsUser": _YES,
     "securityContext.runAsGroup": _YES,
     "securityContext.runAsNonRoot": _YES,
-    "securityContext.capabilities": _YES,
+    **_each("securityContext.capabilities", "add drop"),
     "securityContext.allowPrivilegeEscalation": _YES,
     "securityContext.readOnlyRootFilesystem": _YES,
     "securityContext.privileged": _no("privileged containers are not supported yet", "add the capabilities it needs", False),
@@ -103,6 +119,7 @@ _POD: Mapping[str, Rule] = {
             "schedulingGates",
             "priority",
             "priorityClassName",
+            "schedulingGroup",
             "preemptionPolicy",
             "automountServiceAccountToken",
             "overhead",
@@ -115,12 +132,12 @@ _POD: Mapping[str, Rule] = {
     "restartPolicy": _YES,
     "terminationGracePeriodSeconds": _YES,
     "dnsPolicy": _YES,
-    "dnsConfig": _YES,
-    "hostAliases": _YES,
+    **_each("dnsConfig", "nameservers searches options[].name options[].value"),
+    **_each("hostAliases[]", "ip hostnames"),
     "hostname": _YES,
     "subdomain": _YES,
     "enableServiceLinks": _YES,
-    "readinessGates": _YES,
+    "readinessGates[].conditionType": _YES,
     "os.name": _YES,
     "securityContext.runAsUser": _YES,
     "securityContext.runAsGroup": _YES,
@@ -153,33 +170,48 @@ _POD: Mapping[str, Rule] = {
     "volumes[].name": _YES,
     "volumes[].emptyDir.medium": _no("only the default medium is supported yet", "leave medium out", ""),
     "volumes[].emptyDir.sizeLimit": _no("a size limit of a volume is not supported yet", "leave sizeLimit out"),
-    "volumes[].emptyDir": _YES,
-    "volumes[].hostPath": _no("host paths are not supported yet", "use an emptyDir"),
-    "volumes[].image": _no("image volumes are not supported yet", "put the path into the closure"),
-    "volumes[].persistentVolumeClaim": _no("persistent volumes are not supported yet"),
-    "volumes[].nfs": _no("NFS volumes are not supported yet"),
-    "volumes[].configMap": _YES,
-    "volumes[].secret": _YES,
-    "volumes[].downwardAPI": _YES,
+    **_each("volumes[].configMap", f"name defaultMode {_FILE}"),
+    **_each("volumes[].secret", f"secretName defaultMode {_FILE}"),
+    **{f"volumes[].downwardAPI.{path}": rule for path, rule in {"defaultMode": _YES, **_DOWNWARD}.items()},
     "volumes[].projected.defaultMode": _YES,
-    "volumes[].projected.sources[].configMap": _YES,
-    "volumes[].projected.sources[].secret": _YES,
-    "volumes[].projected.sources[].downwardAPI": _YES,
-    "volumes[].projected.sources[].serviceAccountToken": _YES,
+    **_each("volumes[].projected.sources[].configMap", f"name {_FILE}"),
+    **_each("volumes[].projected.sources[].secret", f"name {_FILE}"),
+    **{f"volumes[].projected.sources[].downwardAPI.{path}": rule for path, rule in _DOWNWARD.items()},
+    **_each("volumes[].projected.sources[].serviceAccountToken", "audience expirationSeconds path"),
+    "volumes[].projected.sources[].clusterTrustBundle": _no("trust bundles are not supported", "project a ConfigMap"),
+    "volumes[].projected.sources[].podCertificate": _no("Pod certificates are not supported", "project a Secret"),
+    "volumes[].hostPath": _no("hostPath is not supported yet", "use emptyDir"),
+    "volumes[].image": _no("image volumes are not supported yet", "copy the files in an init container"),
+    "volumes[].nfs": _no("NFS is not supported yet"),
+    "volumes[].persistentVolumeClaim": _no("persistent volumes are not supported yet"),
+    "volumes[].ephemeral": _no("volumes by claim template are not supported", "use emptyDir"),
+    "volumes[].csi": _no("there is no CSI driver on the hosts"),
+    "volumes[].gitRepo": _no("Kubernetes has turned gitRepo off", "clone in an init container into an emptyDir"),
+    **_each(
+        "volumes[]",
+        "awsElasticBlockStore azureDisk azureFile cephfs cinder fc flexVolume flocker gcePersistentDisk glusterfs iscsi"
+        " photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
+        _no("volumes of this kind are not supported"),
+    ),
     **{f"containers[].{path}": rule for path, rule in _CONTAINER.items()},
     **{f"initContainers[].{path}": rule for path, rule in _CONTAINER.items()},
     "initContainers[].restartPolicy": _no("only Always, which makes a sidecar, is supported yet", "leave it out", "Always"),
 }
 
-FIELDS: Mapping[str, Rule] = {
-    f"spec.{path}": replace(rule, instead=INSTEAD.get(path, {})) if path in INSTEAD else rule for path, rule in _POD.items()
-}
+
+def _instead(path: str) -> Mapping[Handler, Rule]:
+    """What is said of a field's parent on a handler holds for the field."""
+    ends = [end for end in range(len(path), 0, -1) if end == len(path) or path[end] in ".["]
+    return next((INSTEAD[path[:end]] for end in ends if path[:end] in INSTEAD), {})
+
+
+FIELDS: Mapping[str, Rule] = {f"spec.{path}": replace(rule, instead=_instead(path)) for path, rule in _POD.items()}
 _INNER = frozenset(path[:end] for path in FIELDS for end in range(len(path)) if path[end] in ".[" and path[:end] != "spec")
 
 
 def judge(value: Any, handler: Handler = DEFAULT, pattern: str = "spec", path: str = "spec") -> Iterator[Refused]:
     """What a Pod's spec (as JSON) asks for and does not get on that handler, each with its path."""
-    rule = FIELDS[pattern].on(handler) if pattern in FIELDS else None
+    rule = _rule(pattern, handler)
     if rule is not None and not (pattern in _INNER and value and rule.verdict is not Verdict.REFUSED):
         if rule.verdict is Verdict.REFUSED and not _harmless(value, rule):
             yield Refused(path, rule.why, remedy=rule.remedy)
@@ -191,6 +223,14 @@ def judge(value: Any, handler: Handler = DEFAULT, pattern: str = "spec", path: s
             yield from judge(inner, handler, f"{pattern}[]", f"{path}[{index}]")
     elif value is not None:
         yield Refused(path, "this version of vknix does not know the field", remedy="leave it out, or " + _OTHER_NODE)
+
+
+def _rule(pattern: str, handler: Handler) -> Rule | None:
+    """The verdict on a field, or what a handler refuses as a whole."""
+    if pattern in FIELDS:
+        return FIELDS[pattern].on(handler)
+    whole = INSTEAD.get(pattern.removeprefix("spec."), {}).get(handler)
+    return whole if whole is not None and whole.verdict is Verdict.REFUSED else None
 
 
 def _harmless(value: Any, rule: Rule) -> bool:
