@@ -3,16 +3,20 @@
 import json
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
-from tests.lab import trees
+from tests.lab import trees, upstream
 from tests.lab.hosts import Host
 from tests.lab.layout import HERE, Layout, write
 from tests.lab.shell import LabError, run, step
 
-EVERYWHERE = ("busybox",)
+IMAGES = ("busybox", "agnhost")
+ROOT_FOLDERS = ("agnhost-root", "busybox-root", "nginx-root", "nonewprivs-root", "kitten-root", "pause-root")
+EVERYWHERE = (*IMAGES, *ROOT_FOLDERS)
 ON_FIRST = ("only-on-one",)
 NAMES = (*EVERYWHERE, *ON_FIRST)
 ROOTS = "/nix/var/nix/gcroots/lab"
+LIBRARIES = ("ld-linux-x86-64.so.2", "x86_64-linux-gnu/libc.so.6", "x86_64-linux-gnu/libtinfo.so.6")
 
 
 def up(lab: Layout, hosts: Sequence[Host]) -> None:
@@ -28,25 +32,50 @@ def up(lab: Layout, hosts: Sequence[Host]) -> None:
     write(lab.folder / "closures.json", json.dumps(paths, indent=1))
 
 
+def are_there(lab: Layout) -> bool:
+    """Whether all of them have been built."""
+    return set(_paths(lab)) == set(NAMES)
+
+
 def images(lab: Layout) -> dict[str, str]:
     """Image references by the closure's name; empty before `up`."""
+    return {name: f"nix:0{path}" for name, path in _paths(lab).items() if name not in ROOT_FOLDERS}
+
+
+def roots(lab: Layout) -> dict[str, str]:
+    """Store paths of whole container roots, by the name of the image that they are for; empty before `up`."""
+    return {name.removesuffix("-root"): path for name, path in _paths(lab).items() if name in ROOT_FOLDERS}
+
+
+def _paths(lab: Layout) -> dict[str, str]:
     file = lab.folder / "closures.json"
     paths: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
-    return {name: f"nix:0{path}" for name, path in paths.items()}
+    return paths
 
 
 def _prepare(lab: Layout) -> None:
-    """The expression with its seed beside it, in the lab's folder."""
+    """The expression with its seed and the programs beside it, in the lab's folder."""
     folder = lab.folder / "closures"
     shutil.rmtree(folder, ignore_errors=True)
     bin_folder = folder / "seed" / "bin"
     bin_folder.mkdir(parents=True)
     shutil.copy(HERE / "closures" / "default.nix", folder)
-    busybox = bin_folder / "busybox"
-    shutil.copy(trees.tree("debian") / "usr/bin/busybox", busybox)
+    debian = trees.tree("debian")
+    busybox = _copied(debian / "usr/bin/busybox", bin_folder / "busybox")
     for applet in run([busybox, "--list"]).stdout.split():
         if applet != "busybox":
             (bin_folder / applet).symlink_to("busybox")
+    _copied(debian / "usr/bin/bash", folder / "bash/bin/bash")
+    for library in LIBRARIES:
+        _copied(debian / "usr/lib/x86_64-linux-gnu" / Path(library).name, folder / "bash/lib" / library)
+    for of, program in (("agnhost", upstream.AGNHOST), ("nonewprivs", upstream.NNP), ("pause", upstream.PAUSE)):
+        _copied(upstream.program(lab.kubernetes, program), folder / of / "bin" / program)
+
+
+def _copied(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
+    return target
 
 
 def _build(lab: Layout, host: Host, names: Sequence[str]) -> dict[str, str]:
@@ -54,9 +83,10 @@ def _build(lab: Layout, host: Host, names: Sequence[str]) -> dict[str, str]:
     folder = lab.folder / "closures"
     copy = 'tar -C "$1" -c . | ssh -F "$2" "$3" "mkdir -p /root/closures && tar -C /root/closures -x"'
     run(["sh", "-c", copy, "sh", folder, lab.ssh_config, host.name])
-    lines = ["set -e", f"mkdir -p {ROOTS}"]
+    attributes = " ".join(f"-A {name}" for name in names)
+    lines = ["set -e", f"mkdir -p {ROOTS}", f"set -- $(nix-build --no-out-link /root/closures {attributes})"]
     for name in names:
-        lines.append(f"path=$(nix-build --no-out-link /root/closures -A {name})")
-        lines.append(f"ln -sfn $path {ROOTS}/{name}; echo {name} $path")
+        lines.append(f"ln -sfn $1 {ROOTS}/{name}; echo {name} $1; shift")
+    lines.append("rm -rf /root/closures")
     answer = host.run("\n".join(lines))
     return dict(line.split(maxsplit=1) for line in answer.splitlines())

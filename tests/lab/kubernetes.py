@@ -37,36 +37,24 @@ def old_kubectl() -> Path:
     with locked(CACHE / "locks" / "kubectl.lock"):
         if not target.exists():
             minor = OLD_KUBECTL.removeprefix("1.")
-            go_mod = f"module kubectl\n\ngo 1.23.0\n\nrequire k8s.io/kubectl v0.{minor}\n"
-            _go_build(OLD_KUBECTL, HERE / "kubectl" / "main.go", go_mod, target)
+            module_text = f"module kubectl\n\ngo 1.23.0\n\nrequire k8s.io/kubectl v0.{minor}\n"
+            _go_build(OLD_KUBECTL, HERE / "kubectl" / "main.go", module_text, target)
     return target
 
 
-def _build_release(release: str) -> dict[str, Path]:
-    folder = _built(release)
-    with locked(CACHE / "locks" / "kubelab.lock"):
-        if not folder.exists():
-            draft = folder.with_name(folder.name + ".new")
-            shutil.rmtree(draft, ignore_errors=True)
-            _go_build(release, HERE / "kubelab" / "main.go", _go_mod(release), draft / "kubelab")
-            for program in PROGRAMS:
-                (draft / program).symlink_to("kubelab")
-            draft.rename(folder)
-    return {program: folder / program for program in PROGRAMS}
+def module(release: str) -> Path:
+    """The folder of the Go module k8s.io/kubernetes, fetched when it is not there yet."""
+    answer = run([machine.go(), "mod", "download", "-json", f"k8s.io/kubernetes@v{release}"], check=False, cwd=Path("/"))
+    told = json.loads(answer.stdout or "{}")
+    if "Dir" not in told:
+        raise LabError(f"Kubernetes {release} can't be fetched: {told.get('Error') or answer.stderr.strip()}")
+    return Path(told["Dir"])
 
 
-def _built(release: str) -> Path:
-    return CACHE / f"kubelab-{release}"
-
-
-def _go_mod(release: str) -> str:
+def go_mod(release: str) -> str:
     """k8s.io/kubernetes replaces its staging modules by folders, which its published module has not: name them instead."""
     minor = release.removeprefix("1.")
-    answer = run([machine.go(), "mod", "download", "-json", f"k8s.io/kubernetes@v{release}"], check=False, cwd=Path("/"))
-    module = json.loads(answer.stdout or "{}")
-    if "Dir" not in module:
-        raise LabError(f"Kubernetes {release} can't be fetched: {module.get('Error') or answer.stderr.strip()}")
-    text = (Path(module["Dir"]) / "go.mod").read_text()
+    text = (module(release) / "go.mod").read_text()
     needed, etcd = (_group(pattern, text) for pattern in (r"(?m)^go (\S+)", r"go\.etcd\.io/etcd/client/v3 (\S+)"))
     staging = re.findall(r"(?m)^\s*(k8s\.io/\S+) => \./staging", text)
     lines = [
@@ -79,7 +67,36 @@ def _go_mod(release: str) -> str:
     return "\n".join(lines)
 
 
-def _go_build(release: str, main: Path, go_mod: str, target: Path) -> None:
+def go_env() -> dict[str, str]:
+    """Of every `go`: the toolchain at hand, and nothing of this checkout in what it builds."""
+    return {**os.environ, "GOFLAGS": "-buildvcs=false", "GOTOOLCHAIN": "local"}
+
+
+def version_flags(release: str) -> str:
+    """What the linker is told, so that a program calls itself by its release and has no debugging symbols."""
+    major, minor, _ = release.split(".")
+    values = {"gitVersion": f"v{release}", "gitMajor": major, "gitMinor": minor}
+    return " ".join(["-s -w", *(f"-X {VERSION_PACKAGE}.{name}={value}" for name, value in values.items())])
+
+
+def _build_release(release: str) -> dict[str, Path]:
+    folder = _built(release)
+    with locked(CACHE / "locks" / "kubelab.lock"):
+        if not folder.exists():
+            draft = folder.with_name(folder.name + ".new")
+            shutil.rmtree(draft, ignore_errors=True)
+            _go_build(release, HERE / "kubelab" / "main.go", go_mod(release), draft / "kubelab")
+            for program in PROGRAMS:
+                (draft / program).symlink_to("kubelab")
+            draft.rename(folder)
+    return {program: folder / program for program in PROGRAMS}
+
+
+def _built(release: str) -> Path:
+    return CACHE / f"kubelab-{release}"
+
+
+def _go_build(release: str, main: Path, module_text: str, target: Path) -> None:
     """Build one program in a folder of its own; the target appears when it is whole."""
     go = machine.go()
     work = target.parent.with_name(target.parent.name + ".src")
@@ -87,14 +104,10 @@ def _go_build(release: str, main: Path, go_mod: str, target: Path) -> None:
     work.mkdir(parents=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(main, work / "main.go")
-    (work / "go.mod").write_text(go_mod)
-    env = {**os.environ, "GOFLAGS": "-buildvcs=false", "GOTOOLCHAIN": "local"}
-    major, minor, _ = release.split(".")
-    values = {"gitVersion": f"v{release}", "gitMajor": major, "gitMinor": minor}
-    flags = " ".join(f"-X {VERSION_PACKAGE}.{name}={value}" for name, value in values.items())
+    (work / "go.mod").write_text(module_text)
     with step(f"building {target.name} {release} (minutes when the Go cache is cold)"):
-        run([go, "mod", "tidy"], cwd=work, env=env)
-        run([go, "build", "-ldflags", f"-s -w {flags}", "-o", work / "program", "."], cwd=work, env=env)
+        run([go, "mod", "tidy"], cwd=work, env=go_env())
+        run([go, "build", "-ldflags", version_flags(release), "-o", work / "program", "."], cwd=work, env=go_env())
     (work / "program").rename(target)
     shutil.rmtree(work)
 

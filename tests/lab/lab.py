@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from tests.lab import closures, hosts, kubernetes, machine, network, trees
+from tests.lab import closures, hosts, kubernetes, machine, network, trees, upstream
 from tests.lab.controlplane import ControlPlane
 from tests.lab.hosts import Host
 from tests.lab.layout import CACHE, LABS, Layout, load, locked, planned, save
@@ -122,7 +122,7 @@ class Lab:
         _link_programs(self.layout)
         network.ensure_bridge(self.layout)
         self.plane.up()
-        if not all(host.is_running() for host in self.hosts) or set(self.images) != set(closures.NAMES):
+        if not all(host.is_running() for host in self.hosts) or not closures.are_there(self.layout):
             hosts.up(self.layout, self.hosts)
             closures.up(self.layout, self.hosts)
 
@@ -143,7 +143,7 @@ def _is_cold(name: str, kubernetes_release: str | None, shape: str | None) -> bo
     layout = load(name)
     release = kubernetes_release or (layout.kubernetes if layout else kubernetes.DEFAULT)
     shapes = ("debian", "nixos") if shape in (None, "mixed") else ("debian", str(shape))
-    return kubernetes.is_cold(release) or any(trees.is_cold(shape) for shape in shapes)
+    return kubernetes.is_cold(release) or upstream.is_cold(release) or any(trees.is_cold(shape) for shape in shapes)
 
 
 def _lock(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from tests.lab.layout import Layout
 from tests.lab.shell import run
@@ -10,12 +11,13 @@ HOST_END = "eth0"
 
 
 def ensure_bridge(lab: Layout) -> None:
-    """The bridge, with this machine's address on it."""
+    """The bridge, with this machine's address on it; this machine passes on what hosts of one node send to those of another."""
     if not _has_link(lab.bridge):
         mac = f"02:5a:0a:5a:{lab.index:02x}:01"
         run(["ip", "link", "add", lab.bridge, "address", mac, "type", "bridge"])
     run(["ip", "addr", "replace", f"{lab.address}/24", "dev", lab.bridge])
     run(["ip", "link", "set", lab.bridge, "up"])
+    Path(f"/proc/sys/net/ipv4/conf/{lab.bridge}/forwarding").write_text("1")
 
 
 def ensure_host(lab: Layout, host: str) -> None:

@@ -4,7 +4,7 @@ import datetime as dt
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +38,9 @@ class Vknix:
         """Of the running process, None when it does not run."""
         return self._daemon.pid
 
-    def config(self) -> dict[str, Any]:
-        """What vknix.yaml says when nothing is overridden."""
+    def config(self, *, nodes: int = 1) -> dict[str, Any]:
+        """What vknix.yaml says when nothing is overridden: the lab's hosts, dealt out to that many nodes."""
         lab = self._lab
-        node = {
-            "name": NODE,
-            "address": lab.address,
-            "port": KUBELET_PORT,
-            "hosts": [
-                {
-                    "name": host.name,
-                    "address": host.address,
-                    "port": 22,
-                    "user": "root",
-                    "keyFile": str(lab.folder / "ssh_key"),
-                    "hostKeys": [host.public_key],
-                }
-                for host in self._hosts
-            ],
-        }
         return {
             "apiVersion": "vknix.io/v1alpha1",
             "kind": "Configuration",
@@ -66,8 +50,13 @@ class Vknix:
                 "keyFile": str(lab.pki / "kubelet.key"),
                 "clientCAFile": str(lab.pki / "ca.crt"),
             },
-            "nodes": [node],
+            "nodes": [self._node(number, self._hosts[number::nodes]) for number in range(nodes)],
         }
+
+    @property
+    def nodes(self) -> list[str]:
+        """The names of the nodes that vknix.yaml has."""
+        return [node["name"] for node in yaml.safe_load(self.config_file.read_text())["nodes"]]
 
     def has_default_config(self) -> bool:
         """Whether vknix.yaml says what it says when nothing is overridden."""
@@ -75,29 +64,28 @@ class Vknix:
 
     def write_config(self, overrides: Mapping[str, Any] | None = None) -> None:
         """Identity and vknix.yaml. Mappings in `overrides` are merged into the default, all else replaces what is there."""
-        self._certify()
-        write(self.config_file, _yaml(_merged(self.config(), overrides or {})), mode=0o600)
+        config = _merged(self.config(), overrides or {})
+        self._certify(config["nodes"])
+        write(self.config_file, _yaml(config), mode=0o600)
 
     def start(self, overrides: Mapping[str, Any] | None = None) -> None:
-        """Start it unless it runs; returns when it has made its Node ready and this machine has routes to its Pods."""
+        """Start it unless it runs; returns when it has made its Nodes ready and this machine has routes to their Pods."""
         if self._daemon.pid is None:
             self.write_config(overrides)
             run_it = [sys.executable, "-m", "vknix", "run", "--config", str(self.config_file)]
             self._daemon.start(run_it, cwd=CHECKOUT)
-        with step(f"vknix makes node {NODE} ready"):
+        what = f"{' and '.join(self.nodes)} ready"
+        with step(f"vknix makes {what}"):
             try:
-                wait_for(self._is_ready, f"node {NODE} is ready", timeout_s=READY_S, every_s=0.2)
+                wait_for(self._is_ready, what, timeout_s=READY_S, every_s=0.2)
             except LabError as error:
                 raise LabError(f"{error}; the end of {self._daemon.log}:\n{self._daemon.tail()}") from error
         self.route_pods()
 
     def route_pods(self) -> None:
-        """Point this machine's routes at the hosts' slices as the Node tells them now."""
-        try:
-            wait_for(lambda: bool(self._slices()), f"node {NODE} has the annotation {SLICES}", timeout_s=ROUTES_S)
-        except LabError as error:
-            say(f"no routes to Pods from here: {error}")
-        network.route_pods(self._lab, self._slices())
+        """Point this machine's routes at the hosts' slices as the Nodes tell them now."""
+        for node in self.nodes:
+            self._route(node)
 
     def stop(self) -> None:
         """SIGTERM, and wait for its end."""
@@ -119,25 +107,57 @@ class Vknix:
         """All that it has logged since the lab came up."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    def _certify(self) -> None:
-        lab, ca = self._lab, self._plane.authority
-        user, group = f"system:node:{NODE}", ["system:nodes"]
-        identity = ca.issue("node", common_name=user, groups=group)
-        pki.kubeconfig(lab.folder / "node.kubeconfig", server=self._plane.server, authority=ca.identity.cert, identity=identity)
-        ca.issue("kubelet", common_name=user, groups=group, sans=[lab.address, NODE])
+    def _route(self, node: str) -> None:
+        try:
+            wait_for(lambda: bool(self._slices(node)), f"node {node} has the annotation {SLICES}", timeout_s=ROUTES_S)
+        except LabError as error:
+            say(f"no routes to Pods from here: {error}")
+        network.route_pods(self._lab, self._slices(node))
+
+    def _node(self, number: int, hosts: list[Host]) -> dict[str, Any]:
+        """The first has the credentials of all that have none, each other its own."""
+        lab, name = self._lab, f"{NODE}{number + 1 if number else ''}"
+        return {
+            "name": name,
+            "address": lab.address,
+            "port": KUBELET_PORT + number,
+            **({"kubeconfig": str(lab.folder / f"{name}.kubeconfig")} if number else {}),
+            "hosts": [
+                {
+                    "name": host.name,
+                    "address": host.address,
+                    "port": 22,
+                    "user": "root",
+                    "keyFile": str(lab.folder / "ssh_key"),
+                    "hostKeys": [host.public_key],
+                }
+                for host in hosts
+            ],
+        }
+
+    def _certify(self, nodes: Sequence[Mapping[str, Any]]) -> None:
+        lab, ca, group = self._lab, self._plane.authority, ["system:nodes"]
+        for node in nodes:
+            identity = ca.issue(f"node-{node['name']}", common_name=f"system:node:{node['name']}", groups=group)
+            path = Path(node.get("kubeconfig", lab.folder / "node.kubeconfig"))
+            pki.kubeconfig(path, server=self._plane.server, authority=ca.identity.cert, identity=identity)
+        ca.issue("kubelet", common_name=f"system:node:{NODE}", groups=group, sans=[lab.address, NODE])
 
     def _is_ready(self) -> bool:
-        """Whether the process that runs now, and not one before it, says that the node is ready: it has asked all hosts then."""
+        """Whether the process that runs now, and not one before it, says that its nodes are ready: it has asked all hosts then."""
         self._daemon.must_run()
+        return all(self._says_ready(node) for node in self.nodes)
+
+    def _says_ready(self, node: str) -> bool:
         return any(
             condition["type"] == "Ready"
             and condition["status"] == "True"
             and dt.datetime.fromisoformat(condition["lastHeartbeatTime"]).timestamp() >= int(self._daemon.started_at)
-            for condition in self._get("node", NODE).get("status", {}).get("conditions", [])
+            for condition in self._get("node", node).get("status", {}).get("conditions", [])
         )
 
-    def _slices(self) -> dict[str, str]:
-        annotations = self._get("node", NODE).get("metadata", {}).get("annotations", {})
+    def _slices(self, node: str) -> dict[str, str]:
+        annotations = self._get("node", node).get("metadata", {}).get("annotations", {})
         slices: dict[str, str] = json.loads(annotations.get(SLICES, "{}"))
         return slices
 

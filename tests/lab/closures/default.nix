@@ -1,4 +1,4 @@
-# The lab's closures: a static busybox and what it can build, without nixpkgs. `seed` lies beside this file: busybox and its applets.
+# The lab's closures, without nixpkgs: a static busybox and what it can build of the programs that lie in folders beside this file.
 let
   seed = "${./seed}";
   build =
@@ -13,18 +13,101 @@ let
       ];
       PATH = "${seed}/bin";
     };
+
+  # A folder with all applets, each a link to the seed's, and what a script adds in it.
+  applets =
+    name: script:
+    build name ''
+      mkdir -p $out/bin
+      cd $out/bin
+      for applet in $(ls $seed/bin); do ln -s $seed/bin/$applet $applet; done
+      ${script}
+    '';
+
+  # The whole root of a container, as an image of the upstream tests has it. It is copied into each container: all but
+  # small files are links into the store.
+  root =
+    name: bin: script:
+    build "${name}-root" ''
+      mkdir -p $out/etc $out/tmp $out/root $out/home $out/usr/local/bin $out/var/run
+      cd $out
+      ln -s ${bin}/bin bin
+      ln -s ../bin usr/bin
+      ln -s bin sbin
+      cat > etc/passwd <<'X'
+      root:x:0:0:root:/root:/bin/sh
+      nobody:x:65534:65534:nobody:/:/bin/false
+      user-defined-in-image:x:1000:1000::/home:/bin/sh
+      X
+      cat > etc/group <<'X'
+      root:x:0:
+      nogroup:x:65534:
+      user-defined-in-image:x:1000:
+      group-defined-in-image:x:50000:user-defined-in-image
+      X
+      ${script}
+    '';
+
+  # The one thing that tests ask of curl: to fetch an address in a given time.
+  curl = builtins.toFile "curl" ''
+    #!/bin/sh
+    seconds=30 address=
+    while [ $# -gt 0 ]; do
+      case $1 in
+        --max-time | --connect-timeout) seconds=$2; shift 2 ;;
+        -[gqsS]*) shift ;;
+        -*) echo "curl: $1 is not known here" >&2; exit 2 ;;
+        *) address=$1; shift ;;
+      esac
+    done
+    exec wget -q -T "$seconds" -O - "$address"
+  '';
+
+  withCurl = applets "agnhost-bin" ''
+    cp ${curl} curl
+    chmod 755 curl
+  '';
+
+  # busybox' own shell drops variables whose names it could not set, such as data-1, and the image's does not.
+  withBash = applets "busybox-bin" "ln -sf ${./bash}/bin/bash sh";
 in
 {
   # Two paths: each applet here is a link to the seed's.
-  busybox = build "busybox" ''
-    mkdir -p $out/bin
-    for applet in $(ls $seed/bin); do ln -s $seed/bin/$applet $out/bin/$applet; done
-  '';
+  busybox = applets "busybox" "";
 
   # For tests of copying between hosts: the lab builds it on one host only.
   only-on-one = build "only-on-one" ''
     mkdir -p $out/bin
     for applet in sh sleep echo cat; do ln -s $seed/bin/$applet $out/bin/$applet; done
     echo 'built on one host' > $out/origin
+  '';
+
+  agnhost = applets "agnhost" "ln -s ${./agnhost}/bin/agnhost agnhost";
+
+  agnhost-root = root "agnhost" withCurl ''
+    mkdir uploads
+    for name in agnhost agnhost-2; do ln -s ${./agnhost}/bin/agnhost $name; done
+  '';
+
+  busybox-root = root "busybox" withBash ''
+    ln -s ${./bash}/lib lib
+    ln -s ${./bash}/lib lib64
+  '';
+
+  nginx-root = root "nginx" (applets "nginx-bin" "") ''
+    mkdir -p usr/share/nginx/html
+    echo '<title>Welcome to nginx!</title>' > usr/share/nginx/html/index.html
+  '';
+
+  nonewprivs-root = root "nonewprivs" (applets "nonewprivs-bin" "") "cp ${./nonewprivs}/bin/nnp usr/local/bin/nnp";
+
+  kitten-root = root "kitten" (applets "kitten-bin" "") ''
+    echo '{"image": "kitten.jpg"}' > data.json
+    echo 'NAME="Alpine Linux"' > etc/os-release
+  '';
+
+  pause-root = build "pause-root" ''
+    mkdir $out
+    ln -s ${./pause}/bin/pause $out/pause
   '';
 }
