@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal, NewType
 
 from vknix import strict
-from vknix.core.facts import HostName
-from vknix.errors import ConfigError, Mistake
+from vknix.core.facts import HostName, StorePath
+from vknix.core.image import parse as parse_image
+from vknix.errors import ConfigError, Mistake, Refused
 
 API_VERSION = "vknix.io/v1alpha1"
 KIND = "Configuration"
@@ -23,6 +24,8 @@ NodeName = NewType("NodeName", str)
 HostKey = NewType("HostKey", str)
 Port = NewType("Port", int)
 Count = NewType("Count", int)
+UserId = NewType("UserId", tuple[int, int])  # a user and its group
+Modes = NewType("Modes", tuple[tuple[str, int], ...])  # of files, by path
 
 _WHY_CA = "the CA of the API server's kubelet client certificate; a node may not read it from the cluster"
 _WHY_KEYS = "the host's public keys, as `ssh-keyscan HOST` prints them; without, anybody could be this host"
@@ -88,10 +91,26 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """What stands for the image names that the pattern `name` fits. `root`: the files of `path` are the container's root."""
+
+    name: str
+    path: StorePath
+    root: bool = False
+    entrypoint: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: UserId | None = None
+    working_dir: str = "/"
+    modes: Modes = Modes(())
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     kubelet: Kubelet
     nodes: tuple[Node, ...]
     cluster: Cluster = Cluster()
+    images: tuple[Image, ...] = ()
     seccomp_default: bool = False
     strict_limits: bool = False
 
@@ -135,6 +154,9 @@ def _scalars(folder: Path) -> strict.Scalars:
         HostKey: _host_key,
         Port: lambda value: strict.number(value, 1, 65535),
         Count: lambda value: strict.number(value, 1, 100_000),
+        StorePath: _store_path,
+        UserId: _user,
+        Modes: _modes,
     }
 
 
@@ -187,6 +209,36 @@ def _host_key(value: object) -> str:
             "must be a public key such as `ssh-ed25519 AAAA...`, as `ssh-keyscan HOST` prints it after the host's name"
         )
     return " ".join(words[:2])
+
+
+def _store_path(value: object) -> str:
+    text = strict.string(value)
+    try:
+        exact = parse_image(text, "").path == text
+    except Refused:
+        exact = False
+    if not exact:
+        raise strict.Invalid(f"must be a store path, /nix/store/HASH-NAME, not {text!r}")
+    return text
+
+
+def _user(value: object) -> tuple[int, int]:
+    """`uid` or `uid:gid`, numbers: a closure has no users by name."""
+    match = re.fullmatch(r"(\d{1,10})(?::(\d{1,10}))?", strict.string(value))
+    if not match:
+        raise strict.Invalid(f"must be a user's number, or user:group, as a quoted string, not {value!r}")
+    return int(match[1]), int(match[2] or 0)
+
+
+def _modes(value: object) -> tuple[tuple[str, int], ...]:
+    if not isinstance(value, dict):
+        raise strict.Invalid(f"must be a mapping of paths to modes, not {strict.kind_of(value)}")
+    for path, mode in value.items():
+        if not isinstance(path, str) or not path.startswith("/") or ".." in path.split("/") or "\n" in path:
+            raise strict.Invalid(f"has {path!r}, which is no absolute path")
+        if not isinstance(mode, str) or not re.fullmatch("[0-7]{3,4}", mode):
+            raise strict.Invalid(f'{path}: must be an octal mode as a quoted string such as "4755"')
+    return tuple((path, int(mode, 8)) for path, mode in value.items())
 
 
 def _disagreements(config: Config) -> Iterator[Mistake]:

@@ -18,6 +18,7 @@ import msgspec
 from vknix import __version__
 from vknix import config as configs
 from vknix.core import nodestatus
+from vknix.core.image import Alias, Aliases, Image
 from vknix.core.pod import decode
 from vknix.errors import Forbidden, NotFound
 from vknix.kube import api, auth, certificates
@@ -77,7 +78,9 @@ async def run_node(config: configs.Config, node: configs.Node) -> None:
         service_cidrs = config.cluster.service_cidrs or await _service_cidrs(client)
         settings = HostSettings(lease.epoch, config.seccomp_default, (*config.cluster.pod_cidrs, *service_cidrs))
         provider = NspawnProvider(host_specs(node), settings)
-        pod_settings = PodSettings(node.name, node.address, config.cluster.domain, config.cluster.dns, config.strict_limits)
+        pod_settings = PodSettings(
+            node.name, node.address, config.cluster.domain, config.cluster.dns, config.strict_limits, aliases(config)
+        )
         tools = Tools(client, provider, objects, events, pod_settings)
         heartbeat = Heartbeat(
             ledger, client, provider, events, lease, node_settings(config, node), node.pod_cidrs, tools.hosts_changed
@@ -95,6 +98,15 @@ async def _service_cidrs(client: Client) -> tuple[str, ...]:
         return await api.list_service_cidrs(client)
     except (Forbidden, NotFound):
         return ()
+
+
+def aliases(config: configs.Config) -> Aliases:
+    return Aliases(tuple(Alias(each.name, _image(each)) for each in config.images))
+
+
+def _image(of: configs.Image) -> Image:
+    user, group = of.user if of.user is not None else (None, None)
+    return Image(of.path, of.entrypoint, of.args, tuple(of.env.items()), user, group, of.working_dir, of.root, of.modes)
 
 
 def host_specs(node: configs.Node) -> tuple[HostSpec, ...]:

@@ -117,6 +117,42 @@ def test_a_new_attempt_finds_a_fresh_root_and_an_empty_termination_log(unit: Uni
     assert (said.st_size, stat.S_IMODE(said.st_mode)) == (0, 0o666)
 
 
+def test_a_root_begins_with_its_images_tree(unit: Unit, tmp_path: Path) -> None:
+    """What the image has stays; directories are joined, also where the image has a link in their place."""
+    image = tmp_path / "image"
+    for name in ("bin", "etc", "run", "var"):
+        (image / name).mkdir(parents=True)
+    (image / "etc/passwd").write_text("the image's\n")
+    (image / "bin/su").write_text("#!/bin/sh\n")
+    (image / "var/run").symlink_to("/run")
+    for path in (image / "bin/su", image / "bin", image / "etc", image / "var", image):
+        path.chmod(0o555)
+    skeleton = unit.at / "skeleton"
+    (skeleton / "etc").mkdir()
+    (skeleton / "etc/passwd").write_text("the skeleton's\n")
+    (skeleton / "etc/hosts").touch()
+    (skeleton / "var/run/secrets").mkdir(parents=True)
+    (skeleton / "tmp").mkdir()
+    (skeleton / "tmp").chmod(0o1777)
+    (unit.at / "skeleton.image").write_text(f"{image}\n4755 /bin/su\n")
+    assert unit.run("true") == (0, "")
+    assert unit.run("true") == (0, "")
+    root = unit.at / "root"
+    assert (root / "etc/passwd").read_text() == "the image's\n"
+    assert (root / "etc/hosts").exists()
+    assert (root / "run/secrets").is_dir()
+    assert os.readlink(root / "var/run") == "/run"
+    assert [stat.S_IMODE((root / path).stat().st_mode) for path in ("bin/su", "bin", "tmp")] == [0o4755, 0o755, 0o1777]
+
+
+def test_a_mode_of_a_file_that_the_image_lacks_is_an_error(unit: Unit, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.mkdir()
+    (unit.at / "skeleton.image").write_text(f"{image}\n4755 /bin/su\n")
+    code, said = unit.run("true")
+    assert (code, said) == (1, "vktool: can't set the mode of /bin/su in the root: No such file or directory\n")
+
+
 def test_a_mount_below_the_root_is_not_emptied(unit: Unit, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()

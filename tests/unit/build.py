@@ -24,6 +24,7 @@ from vknix.core.facts import (
     Uid,
 )
 from vknix.core.fetched import Fetched, Surroundings
+from vknix.core.image import Alias, Aliases, Image
 from vknix.core.inputs import Inputs, resolve
 from vknix.core.pod import Pod
 from vknix.nspawn import plan as plans
@@ -58,6 +59,11 @@ def pod(
         "status": status or {},
     }
     return pods.decode(json.dumps(document).encode())
+
+
+def aliased(of: Pod, image: Image) -> Pod:
+    """The same Pod on a node where each image name stands for `image`."""
+    return msgspec.structs.replace(of, aliases=Aliases((Alias("*", image),)))
 
 
 def told(of: Pod, status: dict[str, Any], **metadata: Any) -> Pod:

@@ -9,6 +9,7 @@ import yaml
 from vknix.config import Config, Taint, load, parse
 from vknix.errors import ConfigError
 
+STORE = f"/nix/store/{'a' * 32}-x"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGRlYWRiZWVmZGVhZGJlZWZkZWFkYmVlZmRlYWRiZWVm"
 
 
@@ -80,6 +81,17 @@ kubelet:
   keyFile: tls.key
   clientCAFile: ca.crt
   webSockets: true
+images:
+- {{name: "web:*", path: /nix/store/{"a" * 32}-web}}
+- name: registry.example/tool:1
+  path: /nix/store/{"a" * 32}-tool
+  root: true
+  entrypoint: [/tool]
+  args: [serve]
+  env: {{A: b}}
+  user: "7:8"
+  workingDir: /srv
+  modes: {{/bin/su: "4755"}}
 seccompDefault: true
 strictLimits: true
 nodes:
@@ -103,6 +115,10 @@ def test_every_key_is_read(folder: Path) -> None:
     assert config.cluster.kubeconfig == folder / "kubeconfig"
     assert config.cluster.service_cidrs == ("10.96.0.0/16", "fd00::/108")
     assert (config.kubelet.cert_file, config.kubelet.web_sockets) == (folder / "tls.crt", True)
+    plain, whole = config.images
+    assert (plain.name, plain.root, plain.user, plain.modes) == ("web:*", False, None, ())
+    assert (whole.entrypoint, whole.args, whole.env, whole.working_dir) == (("/tool",), ("serve",), {"A": "b"}, "/srv")
+    assert (whole.root, whole.user, whole.modes) == (True, (7, 8), (("/bin/su", 0o4755),))
     node = config.nodes[0]
     assert (node.taints, node.labels, node.max_pods, node.pod_cidrs) == ((), {"disk": "ssd"}, 200, ("10.244.3.0/24",))
     host = node.hosts[0]
@@ -183,6 +199,18 @@ def test_a_node_takes_the_clusters_kubeconfig(folder: Path) -> None:
         ("nodes.0.hosts", [], "nodes[0].hosts: must have at least one host"),
         ("nodes", "x", "nodes: must be a list, not the string 'x'"),
         ("nodes.0", "x", "nodes[0]: must be a mapping, not the string 'x'"),
+        ("images", [{"name": "a", "path": "/x"}], "images[0].path: must be a store path, /nix/store/HASH-NAME, not '/x'"),
+        (
+            "images",
+            [{"name": "a", "path": STORE, "user": "me"}],
+            "images[0].user: must be a user's number, or user:group, as a quoted string, not 'me'",
+        ),
+        ("images", [{"name": "a", "path": STORE, "modes": {"su": "4755"}}], "images[0].modes: has 'su', which is no absolute path"),
+        (
+            "images",
+            [{"name": "a", "path": STORE, "modes": {"/su": 4755}}],
+            'images[0].modes: /su: must be an octal mode as a quoted string such as "4755"',
+        ),
     ],
 )
 def test_a_mistake_is_told_by_its_path(folder: Path, path: str, value: object, mistake: str) -> None:

@@ -4,6 +4,8 @@ import pytest
 
 from tests.unit.build import ROOT
 from vknix.core import image
+from vknix.core.facts import StorePath
+from vknix.core.image import Alias, Aliases
 from vknix.errors import Refused
 
 
@@ -22,7 +24,7 @@ from vknix.errors import Refused
     ],
 )
 def test_store_path_and_program(text: str, path: str, program: str) -> None:
-    assert image.parse(text, "f") == image.Image(text, path, program)  # type: ignore[arg-type]  # a StorePath is a str
+    assert image.parse(text, "f") == image.Image(StorePath(path), (program,) if program else ())
 
 
 @pytest.mark.parametrize(
@@ -62,3 +64,25 @@ def test_everything_else_is_an_invalid_image_name(text: str) -> None:
         image.parse(text, "spec.containers[0].image")
     assert refused.value.reason == "InvalidImageName"
     assert refused.value.field == "spec.containers[0].image"
+
+
+AGNHOST = image.Image(ROOT, ("/agnhost",), ("pause",), is_root=True)
+TABLE = Aliases((Alias("registry.example/agnhost:2.*", AGNHOST), Alias("*/agnhost*", image.Image(ROOT))))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("registry.example/agnhost:2.63", AGNHOST),
+        ("registry.example/agnhost:2.63@sha256:ab", AGNHOST),
+        ("registry.example/agnhost:1", image.Image(ROOT)),
+        (f"{ROOT}/bin/x", image.Image(ROOT, (f"{ROOT}/bin/x",))),
+    ],
+)
+def test_the_first_alias_that_fits_counts(text: str, found: image.Image) -> None:
+    assert TABLE.find(text, "f") == found
+
+
+def test_a_name_without_an_alias_is_refused_with_the_remedy() -> None:
+    with pytest.raises(Refused, match="configuration's images"):
+        TABLE.find("nginx", "f")

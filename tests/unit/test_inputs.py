@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from tests.unit.build import ROOT, around, container, inputs, pod
+from tests.unit.build import ROOT, aliased, around, container, inputs, pod
 from vknix.core import inputs as inputs_of
 from vknix.core.fetched import Fetched, ObjectKey, TokenKey
+from vknix.core.image import Image
 
 
 def argv(**of_container: Any) -> tuple[str, ...]:
@@ -28,6 +29,24 @@ def argv(**of_container: Any) -> tuple[str, ...]:
 )
 def test_argv(of: dict[str, Any], words: tuple[str, ...]) -> None:
     assert argv(**of) == words
+
+
+IMAGE = Image(ROOT, ("/e", "x"), ("y",), user=7, is_root=True)
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        ({}, ("/e", "x", "y")),
+        ({"args": ["b"]}, ("/e", "x", "b")),
+        ({"command": ["a"]}, ("a",)),
+        ({"command": ["a"], "args": ["b"]}, ("a", "b")),
+        ({"securityContext": {"runAsNonRoot": True}}, ("/e", "x", "y")),
+    ],
+)
+def test_argv_of_an_image_with_an_entrypoint(of: dict[str, Any], words: tuple[str, ...]) -> None:
+    made = inputs(aliased(pod(container(image="web:1", **{"command": None, **of})), IMAGE))
+    assert made.containers["main"].argv == words
 
 
 @pytest.mark.parametrize(

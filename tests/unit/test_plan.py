@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.build import ROOT, SETTINGS, UID32, container, inputs, plan, pod
+from tests.unit.build import ROOT, SETTINGS, UID32, aliased, container, inputs, plan, pod
+from vknix.core.image import Image
 from vknix.core.pod import Pod
 from vknix.errors import Refused
 from vknix.nspawn import capabilities, oci
@@ -65,6 +66,19 @@ def test_an_unknown_capability_is_refused_by_its_path() -> None:
 def test_users(own: dict[str, int], whole: dict[str, int], ids: tuple[int, int]) -> None:
     made = machine(spec={"securityContext": whole}, securityContext=own)
     assert (made.uid, made.gid) == ids
+
+
+IMAGE = Image(ROOT, ("/e",), env=(("A", "image's"), ("PATH", "/x")), user=7, group=8, directory="/srv", is_root=True)
+
+
+@pytest.mark.parametrize(
+    ("own", "ids"), [({}, (7, 8)), ({"runAsUser": 9}, (9, 0)), ({"runAsGroup": 9}, (7, 9)), ({"runAsUser": 0}, (0, 0))]
+)
+def test_what_an_image_says_holds_where_the_pod_says_nothing(own: dict[str, int], ids: tuple[int, int]) -> None:
+    env = [{"name": "A", "value": "pod's"}]
+    made = plan(aliased(pod(container(image="web:1", command=None, securityContext=own, env=env)), IMAGE)).machines[0]
+    assert (made.uid, made.gid, made.directory, made.argv) == (*ids, "/srv", ("/e",))
+    assert (dict(made.env)["A"], dict(made.env)["PATH"]) == ("pod's", "/x")
 
 
 @pytest.mark.parametrize(

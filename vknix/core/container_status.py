@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from vknix.core import image, restart
+from vknix.core import restart
 from vknix.core.container import Container
 from vknix.core.decide import Row, initialised, never_ran, row
 from vknix.core.facts import ContainerFacts, Exit, ImageState, PodFacts, Reason, State
@@ -92,7 +92,7 @@ def mark_lost(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _image_id(of: ContainerView) -> str:
-    return f"nix:0{image.parse(of.container.image, of.path).path}"
+    return f"nix:0{of.pod.image(of.path, of.container).path}"
 
 
 def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _waiting(of: ContainerView) -> dict[str, Any]:
     if held is not None:
         return {"reason": held.reason, "message": str(held)}
     facts = of.view.facts
-    fetched = facts.images.get(image.parse(of.container.image, of.path).path) if facts is not None else None
+    fetched = facts.images.get(of.pod.image(of.path, of.container).path) if facts is not None else None
     if fetched is None or fetched.state is not ImageState.FAILED:
         return {"reason": "PodInitializing" if of.pod.spec.init_containers else "ContainerCreating"}
     first = of.told.get("state", {}).get("waiting", {}).get("reason") not in ("ErrImagePull", "ImagePullBackOff")

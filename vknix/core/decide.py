@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from vknix.core import image, restart
 from vknix.core import pod as pods
+from vknix.core import restart
 from vknix.core.facts import ContainerFacts, ImageState, PodFacts, State
 from vknix.core.pod import Kind, Member, Pod
 
@@ -216,7 +216,7 @@ def _alive(seen: ContainerFacts) -> bool:
 
 def _start_at(pod: Pod, member: Member, facts: PodFacts | None, now: float) -> float | None:
     """When vknix is to start it; None: not at all, or not before something changes."""
-    root = image.parse(member.container.image, f"{member.path}.image").path
+    root = pod.image(member.path, member.container).path
     fetched = facts.images.get(root) if facts is not None else None
     if fetched is not None and fetched.state is not ImageState.PRESENT:
         return fetched.retry_at if fetched.state is ImageState.FAILED else None

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from vknix.core import image, quantity
+from vknix.core import quantity
 from vknix.core.handler_fields import INSTEAD, check_paths
 from vknix.core.handlers import DEFAULT, Handler
+from vknix.core.image import NONE as NO_ALIASES
+from vknix.core.image import Aliases
 from vknix.core.rule import ELSEWHERE as _ELSEWHERE
 from vknix.core.rule import OTHER_NODE as _OTHER_NODE
 from vknix.core.rule import YES as _YES
@@ -237,7 +239,7 @@ def _harmless(value: Any, rule: Rule) -> bool:
     return value is None or value in ([], {}) or any(value == allowed and type(value) is type(allowed) for allowed in rule.harmless)
 
 
-def check(spec: dict[str, Any], handler: Handler = DEFAULT) -> None:
+def check(spec: dict[str, Any], handler: Handler = DEFAULT, aliases: Aliases = NO_ALIASES) -> None:
     """Raises Refused for the first thing that can't be had: a field, an unreadable image or a bad quantity."""
     for refusal in (*judge(spec, handler), *check_paths(spec, handler)):
         raise refusal
@@ -247,7 +249,7 @@ def check(spec: dict[str, Any], handler: Handler = DEFAULT) -> None:
         for index, container in enumerate(spec.get(kind) or ())
     ]
     for path, container in each:
-        image.parse(container.get("image") or "", f"{path}.image")
+        aliases.find(container.get("image") or "", f"{path}.image")
         for kind in ("limits", "requests"):
             for name, amount in ((container.get("resources") or {}).get(kind) or {}).items():
                 _check_amount(f"{path}.resources.{kind}.{name}", name, amount)

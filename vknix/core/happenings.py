@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vknix.core import image, resources, restart
 from vknix.core import pod as pods
+from vknix.core import resources, restart
 from vknix.core.container import Container
 from vknix.core.facts import ContainerFacts, HostFacts, ImageFacts, ImageState, PodFacts, Reason, State
 from vknix.core.pod import Member, Pod
@@ -22,7 +22,7 @@ class Happening:
 
 def happenings(pod: Pod, before: PodFacts | None, after: PodFacts) -> Iterator[Happening]:
     for member in pods.members(pod):
-        root, name = image.parse(member.container.image, f"{member.path}.image").path, member.name
+        root, name = pod.image(member.path, member.container).path, member.name
         yield from _image(member.container, before.images.get(root) if before else None, after.images.get(root))
         yield from _container(pod, member, before.containers.get(name) if before else None, after.containers.get(name))
 

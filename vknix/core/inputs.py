@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from vknix.core import dns, env, files, image
+from vknix.core import dns, env, files
 from vknix.core import pod as pods
 from vknix.core.container import Container
 from vknix.core.facts import StorePath
@@ -68,7 +68,7 @@ def _env_objects(pod: Pod) -> Iterator[ObjectKey]:
 
 def closures(pod: Pod) -> tuple[StorePath, ...]:
     """The roots that the Pod's images name, each once, in the Pod's order."""
-    paths = (image.parse(container.image, f"{path}.image").path for path, container in pods.containers(pod))
+    paths = (pod.image(path, container).path for path, container in pods.containers(pod))
     return tuple(dict.fromkeys(paths))
 
 
@@ -97,11 +97,11 @@ def resolve(pod: Pod, fetched: Fetched, around: Surroundings) -> Inputs:
 def _container(pod: Pod, path: str, container: Container, fetched: Fetched, around: Surroundings) -> ContainerInputs:
     _check_user(pod, path, container)
     made = env.environment(pod, path, container, fetched, around)
-    argv = tuple(env.expand(word, made) for word in (*(container.command or ()), *(container.args or ())))
-    program = image.parse(container.image, f"{path}.image").program
-    if program and not container.command:
-        argv = (program, *argv)
-    if not argv or not (container.command or program):
+    image = pod.image(path, container)
+    entrypoint = tuple(env.expand(word, made) for word in container.command or ()) or image.entrypoint
+    args = tuple(env.expand(word, made) for word in container.args or ()) or (() if container.command else image.args)
+    argv = (*entrypoint, *args)
+    if not argv or not (entrypoint or image.is_root):
         raise _config_error(
             f"{path}.command",
             "a store path has no program of its own",
@@ -130,9 +130,9 @@ def _check_user(pod: Pod, path: str, container: Container) -> None:
     own, whole = container.security_context, pod.spec.security_context
     must = own.run_as_non_root if own and own.run_as_non_root is not None else whole.run_as_non_root if whole else None
     user = own.run_as_user if own and own.run_as_user is not None else whole.run_as_user if whole else None
-    if must and not user:
+    if must and not (pod.image(path, container).user if user is None else user):
         raise _config_error(
             f"{path}.securityContext.runAsNonRoot",
-            "container has runAsNonRoot and a closure runs as root unless told otherwise",
+            "container has runAsNonRoot and its image runs as root unless told otherwise",
             "set runAsUser",
         )

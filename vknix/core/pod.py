@@ -13,6 +13,8 @@ import msgspec
 
 from vknix.core.container import Amount, Api, Container, EphemeralContainer, Resources, SeccompProfile
 from vknix.core.facts import Uid
+from vknix.core.image import NONE as NO_ALIASES
+from vknix.core.image import Aliases, Image
 from vknix.core.volume import Volume
 
 
@@ -103,11 +105,15 @@ class Metadata(Api, frozen=True):
 
 
 class Pod(Api, frozen=True):
-    """The whole Pod. `status` stays JSON: it is what was last told, compared with what is to be told."""
+    """The whole Pod. `status` stays JSON: it is what was last told, compared with what is to be told.
+
+    `aliases` do not come from the API server: they are the node's, by which image names are read.
+    """
 
     metadata: Metadata
     spec: PodSpec
     status: dict[str, Any] = msgspec.field(default_factory=dict)
+    aliases: Aliases = msgspec.field(default=NO_ALIASES, name="vknix.io/aliases")
 
     @property
     def uid(self) -> Uid:
@@ -132,6 +138,10 @@ class Pod(Api, frozen=True):
     @property
     def ended(self) -> bool:
         return self.phase in ("Succeeded", "Failed")
+
+    def image(self, path: str, container: Container) -> Image:
+        """Refused (InvalidImageName) where the container's image names no closure; `path` is the container's in the Pod."""
+        return self.aliases.find(container.image, f"{path}.image")
 
     def told(self, container: str) -> dict[str, Any]:
         """What the API server last heard of a container; empty where it heard nothing."""
@@ -166,8 +176,8 @@ def record(raw: bytes) -> PodRecord:
     return PodRecord(metadata.uid, metadata.namespace, metadata.name, metadata.resource_version, bytes(raw))
 
 
-def decode(raw: bytes) -> Pod:
-    return _pod.decode(raw)
+def decode(raw: bytes, aliases: Aliases = NO_ALIASES) -> Pod:
+    return msgspec.structs.replace(_pod.decode(raw), aliases=aliases)
 
 
 class Kind(Enum):

@@ -40,7 +40,7 @@ class Prober:
 
     def look(self, uid: Uid) -> None:
         record, facts = self._ledger.wanted.get(uid), self._ledger.seen.get(uid)
-        pod = pods.decode(record.raw) if record is not None and facts is not None and b"Probe" in record.raw else None
+        pod = self._tools.decode(record.raw) if record is not None and facts is not None and b"Probe" in record.raw else None
         wanted = dict(self._wanted(pod, facts)) if pod is not None and facts is not None else {}
         for key in [key for key in self._watched if key[0] == uid]:
             if key[1] not in wanted or wanted[key[1]][1].attempt != self._watched[key].attempt:
@@ -88,7 +88,9 @@ class Prober:
         """A container that is being stopped, or whose Pod leaves, can only be ready or not."""
         record, facts = self._ledger.wanted.get(of.uid), self._ledger.seen.get(of.uid)
         seen = facts.containers.get(of.container.name) if facts is not None else None
-        lives = record is not None and not pods.decode(record.raw).leaving and seen is not None and seen.state is State.RUNNING
+        lives = (
+            record is not None and not self._tools.decode(record.raw).leaving and seen is not None and seen.state is State.RUNNING
+        )
         return kind is not ProbeKind.READINESS and not lives
 
     async def _series(self, pod: Pod, of: Subject, seen: ContainerFacts, kind: ProbeKind) -> None:

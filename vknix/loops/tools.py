@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from vknix.core.facts import Uid
 from vknix.core.happenings import Happening
-from vknix.core.pod import Pod
+from vknix.core.image import NONE as NO_ALIASES
+from vknix.core.image import Aliases
+from vknix.core.pod import Pod, decode
 from vknix.kube.client import Client
 from vknix.kube.events import Recorder, Reference
 from vknix.loops.objects import Objects
@@ -19,6 +21,7 @@ class PodSettings:
     cluster_domain: str
     cluster_dns: tuple[str, ...]
     strict_limits: bool
+    aliases: Aliases = NO_ALIASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,10 @@ class Tools:
     times: Times = Times()
     inherited: set[Uid] = field(default_factory=set)
     hosts_changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def decode(self, raw: bytes) -> Pod:
+        """As `pod.decode`, with the node's aliases of images."""
+        return decode(raw, self.settings.aliases)
 
     def tell(self, pod: Pod, happening: Happening) -> None:
         reference = Reference("Pod", pod.name, pod.namespace, pod.uid, resource_version=pod.metadata.resource_version)

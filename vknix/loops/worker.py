@@ -86,7 +86,7 @@ class Worker:
         record = self._ledger.wanted.get(self._uid)
         with logs.about(pod=f"{record.namespace}/{record.name}" if record is not None else str(self._uid)):
             try:
-                until = await (self._turn(pods.decode(record.raw)) if record is not None else self._turn_gone())
+                until = await (self._turn(self._tools.decode(record.raw)) if record is not None else self._turn_gone())
                 self._failures = 0
                 return until
             except (Unreachable, HostFailed, Conflict, TimeoutError) as error:
@@ -155,7 +155,7 @@ class Worker:
             return
         unreadable = None
         try:
-            fields.check(json.loads(self._ledger.wanted[self._uid].raw)["spec"])
+            fields.check(json.loads(self._ledger.wanted[self._uid].raw)["spec"], aliases=self._tools.settings.aliases)
         except Refused as refusal:
             if refusal.reason != "InvalidImageName":
                 self._refuse(pod, refusal)
@@ -245,7 +245,7 @@ class Worker:
         except NotFound:
             return pod  # the watch will say so
         self._want(pods.record(answer))
-        return pods.decode(answer)
+        return self._tools.decode(answer)
 
     def _spent(self) -> bool:
         return self._acted is not None and self._acted.on is self._seen and time.time() < self._acted.until

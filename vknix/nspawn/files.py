@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 
 from vknix.core.files import File as VolumeFile
+from vknix.core.image import Image
 from vknix.nspawn import limits, oci, paths
 from vknix.nspawn.plan import MachinePlan, PodPlan
 from vknix.nspawn.tree import Dir, Entry, File, Link
@@ -86,10 +87,17 @@ def _machine_files(plan: PodPlan, machine: MachinePlan) -> Iterator[Entry]:
     yield Dir(var, 0o700)
     yield Dir(f"{var}/log", 0o700)
     yield from _skeleton(f"{var}/skeleton", machine)
+    if machine.image.is_root:
+        yield File(f"{var}/skeleton.image", _image(machine.image))
+
+
+def _image(image: Image) -> bytes:
+    """For vktool: the tree that a root begins with, then modes of files in it."""
+    return "".join((f"{image.path}\n", *(f"{mode:o} {path}\n" for path, mode in image.modes))).encode()
 
 
 def _skeleton(root: str, machine: MachinePlan) -> Iterator[Entry]:
-    """What each attempt's fresh root is copied from: mount points (a read-only root gets no more), /bin, /etc/passwd."""
+    """What each attempt's fresh root is copied from, after its image's own: mount points (a read-only root gets no more), /bin."""
     made = {""}
 
     def parents(path: str) -> Iterator[Entry]:
@@ -117,7 +125,7 @@ def _skeleton(root: str, machine: MachinePlan) -> Iterator[Entry]:
             yield File(root + mount.target, b"", 0o644)
         else:
             yield from directory(mount.target)
-    for path in ("/bin", "/usr/bin"):
+    for path in ("/bin", "/usr/bin") if not machine.image.is_root else ():
         if path not in made:  # as the place of a volume
             yield Link(root + path, f"{machine.closure}/bin")
     for path, data in (("/etc/passwd", _PASSWD), ("/etc/group", _GROUP)):

@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vknix.core import image, resources
 from vknix.core import pod as pods
+from vknix.core import resources
 from vknix.core.facts import StorePath
 from vknix.core.files import File as VolumeFile
+from vknix.core.image import Image
 from vknix.core.inputs import ContainerInputs, Inputs
 from vknix.core.pod import Member, Pod
 from vknix.core.resources import Amounts
@@ -34,7 +35,7 @@ class MachinePlan:
     """
 
     container: str
-    closure: StorePath
+    image: Image
     closure_files: tuple[str, ...]
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = field(repr=False)
@@ -51,6 +52,10 @@ class MachinePlan:
     requests: Amounts
     restart: str  # systemd's Restart=
     fallback_to_logs: bool
+
+    @property
+    def closure(self) -> StorePath:
+        return self.image.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def pod_plan(
         hostname=inputs.hostname,
         hosts=inputs.hosts,
         resolv_conf=inputs.resolv_conf,
-        closures={container.name: image.parse(container.image, f"{path}.image").path for path, container in pods.containers(pod)},
+        closures={container.name: pod.image(path, container).path for path, container in pods.containers(pod)},
         shared_ipc=sum(1 for _ in pods.members(pod)) > 1,
         machines=tuple(
             _machine(pod, member, inputs.containers[member.name], uid32, settings, closure_files)
@@ -134,18 +139,24 @@ def _machine(
 ) -> MachinePlan:
     path, container = member.path, member.container
     own, whole = container.security_context, pod.spec.security_context
-    closure = image.parse(container.image, f"{path}.image").path
-    uid = _first(own.run_as_user if own else None, whole.run_as_user if whole else None)
+    image = pod.image(path, container)
+    user = _first(own.run_as_user if own else None, whole.run_as_user if whole else None)
+    uid = _first(user, image.user) or 0
     profile = (own and own.seccomp_profile) or (whole and whole.seccomp_profile)
     return MachinePlan(
         container=container.name,
-        closure=closure,
-        closure_files=closure_files.get(closure, ()),
+        image=image,
+        closure_files=closure_files.get(image.path, ()),
         argv=inputs.argv,
-        env=_environment(closure, uid, pod, inputs),
-        directory=paths.inside(container.working_dir or "/"),
+        env=_environment(image, uid, pod, inputs),
+        directory=paths.inside(container.working_dir or image.directory),
         uid=uid,
-        gid=_first(own.run_as_group if own else None, whole.run_as_group if whole else None),
+        gid=_first(
+            own.run_as_group if own else None,
+            whole.run_as_group if whole else None,
+            image.group if user is None else None,
+        )
+        or 0,
         groups=tuple((whole and whole.supplemental_groups) or ()),
         capabilities=capabilities.capabilities(path, container),
         no_new_privileges=bool(own and own.allow_privilege_escalation is False),
@@ -159,15 +170,15 @@ def _machine(
     )
 
 
-def _first(*values: int | None) -> int:
-    return next((value for value in values if value is not None), 0)
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
 
 
-def _environment(closure: StorePath, uid: int, pod: Pod, inputs: ContainerInputs) -> tuple[tuple[str, str], ...]:
-    """A runtime's own variables come first; the Pod's override them."""
+def _environment(image: Image, uid: int, pod: Pod, inputs: ContainerInputs) -> tuple[tuple[str, str], ...]:
+    """A runtime's own variables come first, then the image's; the Pod's override them."""
     own = {
-        "PATH": f"{closure}/bin:{closure}/sbin:{_PATH}",
+        "PATH": _PATH if image.is_root else f"{image.path}/bin:{image.path}/sbin:{_PATH}",
         "HOSTNAME": pod.spec.hostname or pod.name[:63].rstrip("-."),
         "HOME": "/root" if uid == 0 else "/",
     }
-    return tuple({**own, **dict(inputs.env)}.items())
+    return tuple({**own, **dict(image.env), **dict(inputs.env)}.items())

@@ -101,7 +101,8 @@ noreturn void become_command(const struct report *report, const struct identity 
 /* Becomes the program of a service of the host, in the unit's cgroup `payload`: WORDS are IDENTITY COMMAND NETNS. What goes wrong is
    one line on `journal`, and exit 1. */
 noreturn void become_service(char **words, const char *unit, int journal);
-/* Makes `root` a fresh copy of the directory `skeleton`; what was there is gone. Dies where it can't. */
+/* Makes `root` a fresh copy of the directory `skeleton`, on top of the image that the file `skeleton`.image names, if it is there;
+   what was in `root` is gone. Dies where it can't. */
 void fresh_root(const char *root, const char *skeleton);
 /* Puts a socket of its own in place of systemd's, for the child to come. */
 void open_notify(struct notify *notify);
