@@ -35,7 +35,7 @@ run() {
     sh -c 'echo $$ >"$1/machine/cgroup.procs"; shift; exec "$@"' sh "$cgroup" \
         env SYSTEMD_NSPAWN_API_VFS_WRITABLE=1 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 \
         systemd-nspawn --quiet --machine="$machine" --hostname="$hostname" --directory="$root" --register=no --keep-unit \
-        --capability=all --system-call-filter='@keyring bpf' --network-namespace-path="/run/netns/$machine" \
+        --capability=all --system-call-filter='@keyring bpf pidfd_getfd' --network-namespace-path="/run/netns/$machine" \
         --resolv-conf=off --timezone=off --link-journal=no --kill-signal=SIGRTMIN+3 --console=read-only "$@"
 }
 

@@ -75,18 +75,29 @@ class Unit:
     def log(self, attempt: int = 0) -> Path:
         return self.at / f"logs/{attempt}.log"
 
-    def start(self, *argv: str, invocation: str = "id-1", notify: Path | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, *argv: str, invocation: str = "id-1", notify: Path | None = None, options: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         files = [str(self.at / name) for name in ("logs", "facts", "root", "skeleton", "termination-log", "run", "sandbox")]
-        return self._popen([*files, "--", *argv], invocation, notify)
+        return self._popen([*options, *files, "--", *argv], invocation, notify)
 
-    def serve(self, identity: bytes, *argv: str, netns: str = "-", notify: Path | None = None) -> subprocess.Popen[bytes]:
+    def serve(
+        self, identity: bytes, *argv: str, netns: str = "-", notify: Path | None = None, options: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         """One attempt of a service, which has no root of its own."""
         (self.at / "identity").write_bytes(identity)
         (self.at / "command").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in argv))
         own = [str(self.at / name) for name in ("termination-log", "run", "sandbox")]
         files = [str(self.at / "logs"), str(self.at / "facts"), "-", "-", *own]
         service = ["service", str(self.at / "identity"), str(self.at / "command"), netns]
-        return self._popen([*files, *service], "id-1", notify)
+        return self._popen([*options, *files, *service], "id-1", notify)
+
+    def attach(self) -> subprocess.Popen[bytes]:
+        """What `vktool attach` is to its ssh channel: frames in, stdout and stderr apart. Waits until it can be let in."""
+        while not (self.at / "attach").exists() or not (self.at / "run").exists():
+            os.sched_yield()
+        command = [str(self.tool), "attach", str(self.at / "run"), str(self.at / "logs")]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def _popen(self, words: Sequence[str], invocation: str, notify: Path | None) -> subprocess.Popen[bytes]:
         enter = ["sh", "-c", 'echo $$ > "$0"/cgroup.procs; exec "$@"', str(self.cgroup)]

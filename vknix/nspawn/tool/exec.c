@@ -44,41 +44,6 @@ struct session {
 
 /* ---- Whom to join ---- */
 
-/* How many PID namespaces deep a process is, if it is the first one of its own; 0 if not. */
-static int depth_if_first(pid_t pid)
-{
-    char file[64], text[8192], *p;
-    int depth = 0;
-    long number = 0;
-
-    snprintf(file, sizeof file, "/proc/%d/status", pid);
-    if (slurp(file, text, sizeof text) < 0 || !(p = strstr(text, "\nNSpid:")))
-        return 0;
-    p += strlen("\nNSpid:");
-    for (char *rest; *p != '\n' && (number = strtol(p, &rest, 10), rest != p); p = rest)
-        depth++;
-    return number == 1 ? depth : 0;
-}
-
-/* The container's first process among those in a cgroup.procs: its PID 1, else whoever stands first. 0 without any. */
-static pid_t first_process(const char *procs)
-{
-    FILE *file = fopen(procs, "re");
-    pid_t pid, first = 0;
-    int least = INT_MAX;
-
-    while (file && fscanf(file, "%d", &pid) == 1) {
-        int depth = depth_if_first(pid);
-        if (!first || (depth && depth < least))
-            first = pid;
-        if (depth && depth < least)
-            least = depth;
-    }
-    if (file)
-        fclose(file);
-    return first;
-}
-
 static bool differs(pid_t pid, const char *namespace)
 {
     char theirs[64], ours[64];
@@ -92,13 +57,9 @@ static bool differs(pid_t pid, const char *namespace)
 /* Finds the container's first process and holds it, so that its number can't come to mean another. */
 static void find_leader(struct session *session, const char *unit)
 {
-    static const char *const places[] = {"payload", "payload/init.scope", "supervisor/payload"};
     char file[PATH_MAX];
 
-    for (size_t i = 0; i < sizeof places / sizeof *places && !session->leader; i++) {
-        path(file, "%s/%s/cgroup.procs", unit, places[i]);
-        session->leader = first_process(file);
-    }
+    session->leader = find_process(unit);
     session->leader_fd = session->leader ? syscall(SYS_pidfd_open, session->leader, 0) : -1;
     path(file, "/proc/%d/root", session->leader);
     session->root = session->leader_fd < 0 ? -1 : open(file, O_PATH | O_DIRECTORY | O_CLOEXEC);

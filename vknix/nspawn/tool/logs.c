@@ -17,6 +17,8 @@ enum { BLOCK = 262144, WAIT_MS = 1000, LOOK_MS = 100 };
 
 struct reader {
     int file;
+    int to; // where what is in `out` goes
+    bool apart; // each stream to the one of its name; else all to stdout
     bool stamps;
     bool inside; // a line: its last piece was a P
     char since[STAMP];
@@ -96,9 +98,19 @@ ssize_t tail_text(const char *file, long lines, char *out, size_t size)
 
 static void flush(struct reader *reader)
 {
-    if (write_all(STDOUT_FILENO, reader->out, reader->used) < 0)
+    if (write_all(reader->to, reader->out, reader->used) < 0)
         exit(0); // nobody reads it any more
     reader->used = 0;
+}
+
+/* What comes now is of the stream that a record names, "stdout" or "stderr". */
+static void switch_stream(struct reader *reader, const char *record)
+{
+    int to = record[STAMP + 4] == 'e' ? STDERR_FILENO : STDOUT_FILENO;
+
+    if (to != reader->to)
+        flush(reader);
+    reader->to = to;
 }
 
 static void put(struct reader *reader, const char *text, size_t size)
@@ -116,6 +128,8 @@ static void take(struct reader *reader, const char *record, size_t size)
 {
     if (size < PREFIX || memcmp(record, reader->since, STAMP) < 0)
         return;
+    if (reader->apart)
+        switch_stream(reader, record);
     if (reader->stamps && !reader->inside)
         put(reader, record, STAMP + 1);
     put(reader, record + PREFIX, size - PREFIX);
@@ -162,24 +176,43 @@ static int watch_file(const char *file)
     return changes >= 0 && inotify_add_watch(changes, file, IN_MODIFY | IN_CLOSE_WRITE) >= 0 ? changes : -1;
 }
 
-/* Sends what comes until the writer is gone and the file is read out, or the client is gone. */
-static void follow(struct reader *reader, const char *file)
+/* Sends what comes until the writer is gone and the file is read out, or the client is gone. The writer is gone when its socket
+   `writer` is closed; with -1, when nobody locks the file. */
+static void follow(struct reader *reader, const char *file, int writer)
 {
     char events[4096];
     int changes = watch_file(file);
 
     while (drain(reader)) {
-        if (writer_gone(reader->file)) {
-            drain(reader);
-            return;
-        }
-        struct pollfd fds[] = {{changes, POLLIN, 0}, {STDOUT_FILENO, 0, 0}};
+        if (writer < 0 && writer_gone(reader->file))
+            break;
+        struct pollfd fds[] = {{changes, POLLIN, 0}, {STDOUT_FILENO, 0, 0}, {writer, POLLIN, 0}};
         // With a limit in time: a writer that is killed gives up its lock just after the event of its close.
-        if (poll(fds, 2, changes < 0 ? LOOK_MS : WAIT_MS) > 0 && fds[1].revents & (POLLERR | POLLHUP))
+        if (poll(fds, 3, changes < 0 ? LOOK_MS : WAIT_MS) > 0 && fds[1].revents & (POLLERR | POLLHUP))
             return;
         if (fds[0].revents && read(changes, events, sizeof events) < 0 && errno != EINTR)
             die(1, "inotify: %m");
+        if (fds[2].revents)
+            break;
     }
+    drain(reader);
+}
+
+static void open_reader(struct reader *reader, const char *file)
+{
+    reader->to = STDOUT_FILENO;
+    reader->file = open(file, O_RDONLY | O_CLOEXEC);
+    if (reader->file < 0)
+        die(2, "%s: %m", file);
+}
+
+void follow_from(const char *file, off_t start, int writer)
+{
+    static struct reader reader = {.apart = true, .left = LLONG_MAX};
+
+    open_reader(&reader, file);
+    lseek(reader.file, start, SEEK_SET);
+    follow(&reader, file, writer);
 }
 
 int logs(int argc, char **argv)
@@ -192,15 +225,13 @@ int logs(int argc, char **argv)
     long tail = atol(argv[2]);
     long long limit = atoll(argv[4]);
     path(file, "%s/%ld.log", argv[0], atol(argv[1]));
-    reader.file = open(file, O_RDONLY | O_CLOEXEC);
-    if (reader.file < 0)
-        die(2, "%s: %m", file);
+    open_reader(&reader, file);
     reader.stamps = strcmp(argv[6], "stamps") == 0;
     reader.left = limit < 0 ? LLONG_MAX : limit;
     stamp(reader.since, atoll(argv[3]));
     lseek(reader.file, tail < 0 ? 0 : tail_start(reader.file, tail), SEEK_SET);
     if (strcmp(argv[5], "follow") == 0)
-        follow(&reader, file);
+        follow(&reader, file, -1);
     else
         drain(&reader);
     return 0;

@@ -1,9 +1,11 @@
 /* vktool: what vknix needs on a bare host, as one static program. Only vknix and the units that it writes call it.
 
-   vktool run LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV...
+   vktool run [--stdin|--stdin-once] [--tty] [--pids=RUNFILE] LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV...
        ExecStart of a container: one attempt. Fresh ROOT, empty TERMLOG, RUNFILE written; ARGV runs once the file SANDBOX is
        there, its output goes to LOGDIR/<attempt>.log, its end is ours. What goes wrong before ARGV runs is one line `vktool: ...` and exit 1.
-   vktool run LOGDIR FACTS - - TERMLOG RUNFILE SANDBOX service IDENTITY COMMAND NETNS
+       It listens on `attach` beside RUNFILE. ARGV's stdin is empty unless asked for; --stdin-once: it ends with the first who
+       attaches. --tty: nspawn is told to make a terminal. --pids: ARGV is in the PID namespace of that container, which runs.
+   vktool run [OPTION...] LOGDIR FACTS - - TERMLOG RUNFILE SANDBOX service IDENTITY COMMAND NETNS
        The same for a service of the host, which has no root of its own: it becomes what the SPEC (below) IDENTITY says, in the network
        namespace NETNS (`-`: the host's), and executes COMMAND, a file of words, each ended by NUL.
    vktool fact LOGDIR FACTS TERMLOG RUNFILE MACHINE file|fallback
@@ -15,7 +17,11 @@
        Exit: the command's own, 128 + n after signal n. Where it never ran: one line `NONCE ...` on stderr, and 127 (not found),
        126 (can't be executed) or 125 (no running container to enter).
    vktool logs LOGDIR ATTEMPT TAIL SINCE_NS LIMIT follow|all stamps|plain
-       The log of one attempt; TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the start. Exit 2 without a log. */
+       The log of one attempt; TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the start. Exit 2 without a log.
+   vktool attach RUNFILE LOGDIR
+       What the container writes from now on, until it ends. Its stdin is frames: a kind, the length of what follows in two bytes (all
+       of it at most 4096 bytes), and that: `i` input, `c` no more input, `s` rows and columns of the terminal, two bytes each. It ends
+       where the session does: exit 0. Exit 3 where the container does not run. */
 #include "vktool.h"
 
 #include <string.h>
@@ -25,10 +31,10 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*main)(int, char **);
-    } verbs[] = {{"run", run}, {"fact", fact}, {"exec", exec}, {"logs", logs}};
+    } verbs[] = {{"run", run}, {"fact", fact}, {"exec", exec}, {"logs", logs}, {"attach", attach}};
 
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].main(argc - 2, argv + 2);
-    die(64, "the first argument must be run, fact, exec or logs");
+    die(64, "the first argument must be run, fact, exec, logs or attach");
 }

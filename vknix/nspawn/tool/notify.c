@@ -49,8 +49,8 @@ void open_notify(struct notify *notify)
     setenv("NOTIFY_SOCKET", name, 1);
 }
 
-/* Notes what concerns the start and passes on the rest, line by line. */
-static void hear(struct notify *notify, char *text)
+/* Notes what `sender` says of the start and passes on the rest, line by line. */
+static void hear(struct notify *notify, char *text, pid_t sender)
 {
     char rest[4096];
     size_t used = 0;
@@ -60,7 +60,7 @@ static void hear(struct notify *notify, char *text)
         if (strcmp(line, READY) == 0)
             notify->held = true;
         else if (strncmp(line, LEADER, sizeof LEADER - 1) == 0)
-            notify->leader = (pid_t)atol(line + sizeof LEADER - 1);
+            notify->leader = find_child(sender, (pid_t)atol(line + sizeof LEADER - 1));
         else if (used + size + 1 <= sizeof rest)
             used += snprintf(rest + used, sizeof rest - used, "%s%s", used ? "\n" : "", line);
     }
@@ -75,10 +75,13 @@ void take_notify(struct notify *notify)
     ssize_t n = recvmsg(notify->fd, &message, MSG_CMSG_CLOEXEC);
     struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 
-    if (!header || header->cmsg_type != SCM_CREDENTIALS || ((struct ucred *)CMSG_DATA(header))->uid != geteuid())
+    if (!header || header->cmsg_type != SCM_CREDENTIALS)
+        return;
+    const struct ucred *sender = (const struct ucred *)CMSG_DATA(header);
+    if (sender->uid != geteuid())
         return;
     text[n] = '\0';
-    hear(notify, text);
+    hear(notify, text, sender->pid);
 }
 
 /* Whether the machine's first process has become something else than what started it. */

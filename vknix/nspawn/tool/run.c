@@ -37,6 +37,19 @@ struct stream {
     char text[PIECE + CHUNK];
 };
 
+enum { OUT, ERR, TERMINAL, STREAMS };
+
+/* One attempt, from its start to its end. `starter`: see check_ready. */
+struct run {
+    struct attempt attempt;
+    pid_t pid, starter;
+    bool had_terminal;
+    struct stream streams[STREAMS];
+    struct log log;
+    struct notify notify;
+    struct door door;
+};
+
 static void flush(struct log *log)
 {
     if (write_all(log->fd, log->text, log->used) == 0) {
@@ -84,13 +97,14 @@ static void split(struct stream *stream, struct log *log, int last)
     flush(log);
 }
 
-static void copy(struct stream *stream, struct log *log)
+/* `at_once`: without waiting for the ends of lines. */
+static void copy(struct stream *stream, struct log *log, bool at_once)
 {
     ssize_t n = read(stream->fd, stream->text + stream->have, CHUNK);
 
     if (n > 0) {
         stream->have += n;
-        split(stream, log, 0);
+        split(stream, log, at_once);
     } else if (n == 0 || (errno != EINTR && errno != EAGAIN)) {
         close(stream->fd);
         stream->fd = -1;
@@ -161,44 +175,78 @@ static bool is_service(char **argv)
 }
 
 /* ARGV as `run` takes it: what follows `--` is executed, what follows `service` is a service to become. */
-static noreturn void child(char **argv, const char *unit, int out, int err)
+static noreturn void child(char **argv, const char *unit, const int *stdio, bool shares_processes)
 {
     char procs[PATH_MAX];
     int journal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-    int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     path(procs, "%s/cgroup.procs", unit);
     // nspawn's own messages belong to the journal, where `fact` reads them, and not to the container's log
     setenv("SYSTEMD_LOG_TARGET", "journal", 1);
     default_signals();
-    if (dup2(in, STDIN_FILENO) == STDIN_FILENO && dup2(out, STDOUT_FILENO) == STDOUT_FILENO &&
-        dup2(err, STDERR_FILENO) == STDERR_FILENO) {
+    if (dup2(stdio[0], STDIN_FILENO) == STDIN_FILENO && dup2(stdio[1], STDOUT_FILENO) == STDOUT_FILENO &&
+        dup2(stdio[2], STDERR_FILENO) == STDERR_FILENO) {
         if (is_service(argv))
             become_service(argv + 1, unit, journal);
-        if (poke(procs, "0") == 0)
+        if (poke(procs, "0") == 0 && (!shares_processes || show_processes() == 0))
             execvp(argv[1], argv + 1);
     }
     dprintf(journal, "vktool: exec %s: %m\n", argv[1]);
     _exit(1);
 }
 
-/* Starts ARGV in the unit's own cgroup, its outputs connected to the streams. */
-static pid_t start(char **argv, const char *unit, struct stream *out, struct stream *err)
+static void make_pipe(int *ends)
 {
-    int pipes[2][2];
-
-    if (pipe2(pipes[0], O_CLOEXEC) < 0 || pipe2(pipes[1], O_CLOEXEC) < 0)
+    if (pipe2(ends, O_CLOEXEC) < 0)
         die(1, "pipe: %m");
-    pid_t pid = fork();
-    if (pid < 0)
+}
+
+/* What the child reads: a pipe where input may come, else nothing. A terminal's input goes to the terminal. */
+static int open_input(struct door *door)
+{
+    int ends[2];
+
+    door->input = -1;
+    if (!door->reads || door->tty)
+        return open("/dev/null", O_RDONLY | O_CLOEXEC);
+    make_pipe(ends);
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    door->input = ends[1];
+    return ends[0];
+}
+
+static void set_terminal(struct run *run, int master)
+{
+    run->streams[TERMINAL].fd = run->door.terminal = master;
+    run->door.input = run->door.reads ? master : -1;
+}
+
+/* Starts ARGV in the unit's own cgroup, its input and outputs connected. A service has a terminal of the host's. */
+static void start(struct run *run, char **argv, const char *unit, const char *shares)
+{
+    int out[2], err[2], slave;
+    int stdio[3] = {open_input(&run->door)};
+
+    make_pipe(out);
+    make_pipe(err);
+    stdio[1] = out[1];
+    stdio[2] = err[1];
+    if (run->door.tty && is_service(argv)) {
+        set_terminal(run, own_terminal(&slave));
+        stdio[0] = stdio[1] = stdio[2] = slave;
+    }
+    if (shares)
+        join_processes(shares);
+    run->pid = fork();
+    if (run->pid < 0)
         die(1, "fork: %m");
-    if (pid == 0)
-        child(argv, unit, pipes[0][1], pipes[1][1]);
-    close(pipes[0][1]);
-    close(pipes[1][1]);
-    out->fd = pipes[0][0];
-    err->fd = pipes[1][0];
-    return pid;
+    if (run->pid == 0)
+        child(argv, unit, stdio, shares);
+    close(stdio[0]);
+    close(out[1]);
+    close(err[1]);
+    run->streams[OUT].fd = out[0];
+    run->streams[ERR].fd = err[0];
 }
 
 /* Takes one signal: whether the child has ended, its wait status in `status`. */
@@ -214,31 +262,73 @@ static int take_signal(int fd, pid_t pid, int *status)
     return 0;
 }
 
-/* Until the child has ended and both pipes are read out, or DRAIN_MS have passed since: the wait status. `starter`: see check_ready. */
-static int supervise(pid_t pid, pid_t starter, int signals, struct stream *out, struct stream *err, struct log *log, struct notify *notify)
+/* Reads what the child has written. A terminal that was closed takes no input, either. */
+static void take_outputs(struct run *run, const struct pollfd *fds)
 {
+    for (int i = 0; i < STREAMS; i++)
+        if (fds[i].revents && run->streams[i].fd >= 0)
+            copy(&run->streams[i], &run->log, has_guests(&run->door));
+    if (run->door.tty && run->streams[TERMINAL].fd < 0)
+        set_terminal(run, -1);
+}
+
+/* Logs all that is left of unfinished lines. */
+static void finish_lines(struct run *run)
+{
+    for (int i = 0; i < STREAMS; i++)
+        split(&run->streams[i], &run->log, 1);
+}
+
+/* Whether nspawn has made a terminal by now that was not taken yet. */
+static bool lacks_terminal(const struct run *run)
+{
+    return run->door.tty && !run->had_terminal && (run->notify.fd < 0 || run->notify.leader);
+}
+
+static void take_terminal(struct run *run)
+{
+    set_terminal(run, copy_terminal(run->pid));
+    run->had_terminal = run->door.terminal >= 0;
+}
+
+static bool all_closed(const struct run *run)
+{
+    return run->streams[OUT].fd < 0 && run->streams[ERR].fd < 0 && run->streams[TERMINAL].fd < 0;
+}
+
+/* Until the child has ended and all is read out that it wrote, or DRAIN_MS have passed since: the wait status. */
+static int supervise(struct run *run, int signals)
+{
+    enum { SIGNALS = STREAMS, NOTIFY, DOOR, COUNT = DOOR + DOOR_FDS };
+    struct pollfd fds[COUNT];
     long long deadline = 0;
     int status = 0;
 
     for (;;) {
-        struct pollfd fds[] = {{signals, POLLIN, 0}, {out->fd, POLLIN, 0}, {err->fd, POLLIN, 0}, {notify->fd, POLLIN, 0}};
+        for (int i = 0; i < STREAMS; i++)
+            fds[i] = (struct pollfd){run->streams[i].fd, POLLIN, 0};
+        fds[SIGNALS] = (struct pollfd){signals, POLLIN, 0};
+        fds[NOTIFY] = (struct pollfd){run->notify.fd, POLLIN, 0};
+        door_fds(&run->door, fds + DOOR);
         long long left = deadline - monotonic_ms();
-        if (deadline && (left <= 0 || (out->fd < 0 && err->fd < 0)))
+        if (deadline && (left <= 0 || all_closed(run)))
             break;
-        if (poll(fds, 4, deadline ? (int)left : notify->held ? LOOK_MS : -1) < 0)
+        if (poll(fds, COUNT, deadline ? (int)left : run->notify.held || lacks_terminal(run) ? LOOK_MS : -1) < 0)
             continue;
-        if (fds[1].revents)
-            copy(out, log);
-        if (fds[2].revents)
-            copy(err, log);
-        if (fds[3].revents)
-            take_notify(notify);
-        check_ready(notify, starter);
-        if (fds[0].revents && take_signal(signals, pid, &status))
+        if (fds[NOTIFY].revents)
+            take_notify(&run->notify);
+        if (!deadline && lacks_terminal(run))
+            take_terminal(run);
+        take_outputs(run, fds);
+        if (tend_door(&run->door, fds + DOOR)) {
+            finish_lines(run);
+            greet(&run->door, run->attempt.number, run->log.size);
+        }
+        check_ready(&run->notify, run->starter);
+        if (fds[SIGNALS].revents && take_signal(signals, run->pid, &status))
             deadline = monotonic_ms() + DRAIN_MS;
     }
-    split(out, log, 1);
-    split(err, log, 1);
+    finish_lines(run);
     return status;
 }
 
@@ -271,36 +361,62 @@ static void await_sandbox(const char *file)
     }
 }
 
+static const char USAGE[] = "run [--stdin|--stdin-once] [--tty] [--pids=RUNFILE] LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX "
+                            "-- ARGV... | service IDENTITY COMMAND NETNS";
+
+/* Takes the options: how many words they are. */
+static int take_options(int argc, char **argv, struct door *door, const char **shares)
+{
+    int i = 0;
+
+    for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
+        door->once |= strcmp(argv[i], "--stdin-once") == 0;
+        door->reads |= door->once || strcmp(argv[i], "--stdin") == 0;
+        door->tty |= strcmp(argv[i], "--tty") == 0;
+        if (strncmp(argv[i], "--pids=", 7) == 0)
+            *shares = argv[i] + 7;
+    }
+    return i;
+}
+
 int run(int argc, char **argv)
 {
-    static struct stream out = {.name = "stdout"}, err = {.name = "stderr"};
-    static struct log log;
-    struct notify notify = {.fd = -1};
+    static struct run run = {.streams = {{.name = "stdout", .fd = -1}, {.name = "stderr", .fd = -1}, {.name = "stdout", .fd = -1}},
+                             .notify = {.fd = -1},
+                             .door = {.terminal = -1}};
     char unit[PATH_MAX];
+    const char *shares = NULL;
 
+    int taken = take_options(argc, argv, &run.door, &shares);
+    argc -= taken;
+    argv += taken;
     if (argc < 9 || (strcmp(argv[7], "--") != 0 && !(is_service(argv + 7) && argc == 11)))
-        die(1, "run LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV... | service IDENTITY COMMAND NETNS");
+        die(1, "%s", USAGE);
     int signals = watch_signals();
-    struct attempt attempt = this_attempt(argv[1]);
-    if (cgroup_dir(attempt.cgroup, unit) < 0)
+    signal(SIGPIPE, SIG_IGN);
+    run.attempt = this_attempt(argv[1]);
+    if (cgroup_dir(run.attempt.cgroup, unit) < 0)
         die(1, "no cgroup2 is mounted here: %m");
     if (strcmp(argv[2], "-") != 0)
         fresh_root(argv[2], argv[3]);
     empty_file(argv[4]);
-    open_log(&log, argv[0], attempt.number);
+    open_log(&run.log, argv[0], run.attempt.number);
     leave_unit_cgroup(unit);
-    if (save_attempt(argv[5], &attempt) < 0)
+    open_door(&run.door, argv[5]);
+    if (save_attempt(argv[5], &run.attempt) < 0)
         die(1, "%s: %m", argv[5]);
     await_sandbox(argv[6]);
-    open_notify(&notify);
-    pid_t pid = start(argv + 7, unit, &out, &err);
+    open_notify(&run.notify);
+    start(&run, argv + 7, unit, shares);
+    run.starter = is_service(argv + 7) ? getpid() : run.pid;
+    run.had_terminal = run.door.terminal >= 0;
     if (is_service(argv + 7))
-        hold_ready(&notify, pid);
-    int status = supervise(pid, is_service(argv + 7) ? getpid() : pid, signals, &out, &err, &log, &notify);
-    end_notify(&notify, status);
-    if (log.lost)
-        dprintf(STDERR_FILENO, "%lld bytes of output were lost: the log can't be written\n", log.lost);
-    flock(log.fd, LOCK_UN); // before the close, whose event wakes readers
-    close(log.fd);
+        hold_ready(&run.notify, run.pid);
+    int status = supervise(&run, signals);
+    end_notify(&run.notify, status);
+    if (run.log.lost)
+        dprintf(STDERR_FILENO, "%lld bytes of output were lost: the log can't be written\n", run.log.lost);
+    flock(run.log.fd, LOCK_UN); // before the close, whose event wakes readers
+    close(run.log.fd);
     end_as(status);
 }

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,6 +54,8 @@ noreturn void become_service(char **words, const char *unit, int journal)
     char **argv = load_command(&report, words[1]);
     join_network(&report, words[2]);
     setsid();
+    if (isatty(STDIN_FILENO))
+        must(&report, ioctl(STDIN_FILENO, TIOCSCTTY, 0), "controlling terminal");
     become(&report, &who);
     become_command(&report, &who, argv);
 }

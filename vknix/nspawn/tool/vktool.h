@@ -3,6 +3,7 @@
 #define VKTOOL_H
 
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdnoreturn.h>
@@ -30,6 +31,26 @@ struct notify {
     bool held;
 };
 
+enum { GUESTS = 16, DOOR_FDS = GUESTS + 2, FRAME = 4096 };
+
+/* Someone who is attached. `feeds`: its input is the container's; `text` begins with a frame that may be incomplete. */
+struct guest {
+    int fd;
+    bool greeted, feeds;
+    size_t have;
+    unsigned char text[FRAME];
+};
+
+/* What the container reads, and who is attached to it. `input` is its stdin (a terminal's is `terminal`), -1 where it has none or no
+   more; `text` is what it has not read yet; after `closing`, that is the last. */
+struct door {
+    int listener, input, terminal;
+    bool reads, once, tty, closing;
+    size_t pending;
+    unsigned char text[FRAME];
+    struct guest guests[GUESTS];
+};
+
 /* Where a process that is to become another says why it could not: one line that begins with `mark`. `code`, if any, is how it then exits. */
 struct report {
     int fd, code;
@@ -54,6 +75,7 @@ int run(int argc, char **argv);
 int fact(int argc, char **argv);
 int exec(int argc, char **argv);
 int logs(int argc, char **argv);
+int attach(int argc, char **argv);
 
 /* Says `vktool: ...` on stderr (in printf's words, %m included) and ends the process. */
 noreturn void die(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -86,6 +108,8 @@ int watch_signals(void);
 off_t tail_start(int fd, long lines);
 /* The last bytes of a log as the program wrote them, no more than `lines` lines: how many bytes. */
 ssize_t tail_text(const char *file, long lines, char *out, size_t size);
+/* Sends a log from an offset on, each stream to the one of its name, until `writer` is closed at the other end and all is sent. */
+void follow_from(const char *file, off_t start, int writer);
 /* No signal is blocked, ignored or caught, whatever was inherited: as a program expects to start. */
 void default_signals(void);
 /* Says `MARK ...` and ends the process with `code`. */
@@ -114,5 +138,26 @@ void take_notify(struct notify *notify);
 void check_ready(struct notify *notify, pid_t starter);
 /* The child has ended so: the last word. */
 void end_notify(struct notify *notify, int status);
+/* Listens beside the run file. Dies where it can't. */
+void open_door(struct door *door, const char *runfile);
+bool has_guests(const struct door *door);
+/* What to poll for, DOOR_FDS of them. */
+void door_fds(const struct door *door, struct pollfd *fds);
+/* Does what they ask for: whether somebody has come, who waits to be greeted. */
+bool tend_door(struct door *door, const struct pollfd *fds);
+/* Tells those who have just come which attempt this is and where its log ends. */
+void greet(struct door *door, long attempt, off_t now);
+/* The other end of the terminal that nspawn made; -1 where it has none (yet, or any more). Where it can't be had, nspawn is killed. */
+int copy_terminal(pid_t nspawn);
+/* A terminal of the host, which only a service has: the end that is ours. */
+int own_terminal(int *slave);
+/* Children of this process will be in the PID namespace of the container that the run file names. Dies where it does not run. */
+void join_processes(const char *runfile);
+/* In a child of such a process: its /proc shows those processes. */
+int show_processes(void);
+/* The child of `parent` that is `told` where they are; `told` itself where there is none. */
+pid_t find_child(pid_t parent, pid_t told);
+/* The container's first process, by the directory of its unit's cgroup; 0 without. */
+pid_t find_process(const char *unit);
 
 #endif
