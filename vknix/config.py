@@ -11,6 +11,7 @@ from typing import Literal, NewType
 
 from vknix import strict
 from vknix.core.facts import HostName, StorePath
+from vknix.core.handlers import Handler
 from vknix.core.image import parse as parse_image
 from vknix.errors import ConfigError, Mistake, Refused
 
@@ -113,6 +114,7 @@ class Config:
     images: tuple[Image, ...] = ()
     seccomp_default: bool = False
     strict_limits: bool = False
+    runtime_handlers: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(path: Path) -> Config:
@@ -241,10 +243,16 @@ def _modes(value: object) -> tuple[tuple[str, int], ...]:
     return tuple((path, int(mode, 8)) for path, mode in value.items())
 
 
+_HANDLERS = tuple(handler.value for handler in Handler)
+
+
 def _disagreements(config: Config) -> Iterator[Mistake]:
     """Values that are good by themselves, and not together."""
     if (config.kubelet.cert_file is None) != (config.kubelet.key_file is None):
         yield Mistake("kubelet", "certFile and keyFile go together; leave both out to have the cluster sign a certificate")
+    for name, of in config.runtime_handlers.items():
+        if of not in _HANDLERS or name in _HANDLERS:
+            yield Mistake(f"runtimeHandlers.{name}", f"must be another name for one of {', '.join(_HANDLERS)}")
     if not config.nodes:
         yield Mistake("nodes", "must have at least one node")
     yield from _twice("node name", [(f"nodes[{at}].name", node.name) for at, node in enumerate(config.nodes)])

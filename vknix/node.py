@@ -79,7 +79,13 @@ async def run_node(config: configs.Config, node: configs.Node) -> None:
         settings = HostSettings(lease.epoch, config.seccomp_default, (*config.cluster.pod_cidrs, *service_cidrs))
         provider = NspawnProvider(host_specs(node), settings)
         pod_settings = PodSettings(
-            node.name, node.address, config.cluster.domain, config.cluster.dns, config.strict_limits, aliases(config)
+            node.name,
+            node.address,
+            config.cluster.domain,
+            config.cluster.dns,
+            config.strict_limits,
+            aliases(config),
+            config.runtime_handlers,
         )
         tools = Tools(client, provider, objects, events, pod_settings)
         heartbeat = Heartbeat(
@@ -127,6 +133,7 @@ def node_settings(config: configs.Config, node: configs.Node) -> nodestatus.Node
         taints=tuple(nodestatus.Taint(taint.key, taint.effect, taint.value) for taint in node.taints),
         features=(WEB_SOCKETS,) if config.kubelet.web_sockets else (),
         version=__version__,
+        runtime_handlers=config.runtime_handlers,
     )
 
 

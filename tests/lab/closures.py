@@ -10,12 +10,22 @@ from tests.lab.hosts import Host
 from tests.lab.layout import HERE, Layout, write
 from tests.lab.shell import LabError, run, step
 
-IMAGES = ("busybox", "agnhost")
+IMAGES = ("busybox", "agnhost", "system")
 ROOT_FOLDERS = ("agnhost-root", "busybox-root", "nginx-root", "nonewprivs-root", "kitten-root", "pause-root")
 EVERYWHERE = (*IMAGES, *ROOT_FOLDERS)
 ON_FIRST = ("only-on-one",)
 NAMES = (*EVERYWHERE, *ON_FIRST)
 ROOTS = "/nix/var/nix/gcroots/lab"
+SYSTEMD = ("systemd", "systemd-executor", "systemd-shutdown", "systemd-journald")
+SYSTEM_UNITS = """
+    basic.target exit.target final.target halt.target local-fs-pre.target local-fs.target multi-user.target paths.target
+    poweroff.target reboot.target shutdown.target slices.target sockets.target swap.target sysinit.target timers.target
+    umount.target
+    systemd-exit.service systemd-halt.service systemd-poweroff.service systemd-reboot.service
+    systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket
+"""
+SYSTEM_WANTS = {"sockets.target": "systemd-journald.socket", "sysinit.target": "systemd-journald.service"}
+SYSTEM_PROGRAMS = ("systemctl", "journalctl", "mount", "umount")
 LIBRARIES = ("ld-linux-x86-64.so.2", "x86_64-linux-gnu/libc.so.6", "x86_64-linux-gnu/libtinfo.so.6")
 
 
@@ -68,8 +78,30 @@ def _prepare(lab: Layout) -> None:
     _copied(debian / "usr/bin/bash", folder / "bash/bin/bash")
     for library in LIBRARIES:
         _copied(debian / "usr/lib/x86_64-linux-gnu" / Path(library).name, folder / "bash/lib" / library)
+    _systemd(debian / "usr", folder / "systemd/usr")
     for of, program in (("agnhost", upstream.AGNHOST), ("nonewprivs", upstream.NNP), ("pause", upstream.PAUSE)):
         _copied(upstream.program(lab.kubernetes, program), folder / of / "bin" / program)
+
+
+def _systemd(usr: Path, target: Path) -> None:
+    """Debian's systemd with its units and all libraries that it needs, for a system that boots in a container."""
+    programs = [f"lib/systemd/{name}" for name in SYSTEMD] + [f"bin/{name}" for name in SYSTEM_PROGRAMS]
+    loader = usr / "lib64/ld-linux-x86-64.so.2"
+    search = f"{usr}/lib/x86_64-linux-gnu:{usr}/lib/x86_64-linux-gnu/systemd"
+    needed: set[str] = set()
+    for program in programs:
+        listed = run([loader, "--library-path", search, "--list", usr / program]).stdout.splitlines()
+        needed |= {line.split(" => ")[1].split(" (")[0] for line in listed if " => /" in line}
+        _copied(usr / program, target / program)
+    for library in needed:
+        _copied(Path(library), target / Path(library).relative_to(usr))
+    _copied(loader, target / "lib64/ld-linux-x86-64.so.2")
+    for unit in SYSTEM_UNITS.split():
+        _copied(usr / "lib/systemd/system" / unit, target / "lib/systemd/system" / unit)
+    for wanting, wanted in SYSTEM_WANTS.items():
+        wants = target / "lib/systemd/system" / f"{wanting}.wants"
+        wants.mkdir()
+        (wants / wanted).symlink_to(f"../{wanted}")
 
 
 def _copied(source: Path, target: Path) -> Path:

@@ -86,6 +86,7 @@ def prepare(fake: Cluster) -> None:
         ("nodes", ""),
         ("coordination.k8s.io/leases", "kube-node-lease"),
         ("certificates.k8s.io/certificatesigningrequests", ""),
+        ("node.k8s.io/runtimeclasses", ""),
     ):
         fake.put(kind, {"metadata": {"name": "web", "uid": "u1", **({"namespace": namespace} if namespace else {})}})
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
 
+from vknix.core.handlers import DEFAULT, Handler
+
 Uid = NewType("Uid", str)  # metadata.uid, with dashes
 HostName = NewType("HostName", str)
 StorePath = NewType("StorePath", str)  # /nix/store/<hash>-<name>
@@ -93,7 +95,7 @@ class PodFacts:
     """What one host has of one Pod. No containers and no images: only its sandbox (or what is left of it).
 
     `since`: when the sandbox (its network) was made, infinite while there is none; what ended before ran in another, that a
-    reboot took.
+    reboot took. `handler`: what kind of machine its containers are.
     """
 
     uid: Uid
@@ -104,6 +106,7 @@ class PodFacts:
     containers: Mapping[str, ContainerFacts] = field(default_factory=dict)
     images: Mapping[StorePath, ImageFacts] = field(default_factory=dict)
     since: float = 0.0
+    handler: Handler = DEFAULT
 
 
 class HostState(Enum):

@@ -166,7 +166,7 @@ _POD: Mapping[str, Rule] = {
     "shareProcessNamespace": _no("a shared process namespace is not supported yet", "leave it out", False),
     "setHostnameAsFQDN": _no("not supported yet", "set hostname", False),
     "hostnameOverride": _no("not supported yet", "set hostname"),
-    "runtimeClassName": _no("runtime classes are not supported yet", "leave it out", ""),
+    "runtimeClassName": _YES,
     "resourceClaims": _no("devices by claim are not supported"),
     "resources": _no("resources of the whole Pod are not supported yet", "set them on its containers"),
     "volumes[].name": _YES,

@@ -8,6 +8,7 @@ from vknix.core import pod as pods
 from vknix.core.container import Container
 from vknix.core.facts import StorePath
 from vknix.core.fetched import Fetched, ObjectKey, Surroundings, TokenKey
+from vknix.core.handlers import DEFAULT, Handler
 from vknix.core.pod import Pod
 from vknix.errors import Refused
 
@@ -30,7 +31,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """All that a backend needs beside the Pod. `held` are containers that can't be configured, with what is wrong."""
+    """All that a backend needs beside the Pod. `held` are containers that can't be configured, with what is wrong.
+
+    `handler`: what kind of machine each container is.
+    """
 
     containers: Mapping[str, ContainerInputs]
     held: Mapping[str, Refused]
@@ -40,6 +44,7 @@ class Inputs:
     resolv_conf: bytes
     refresh_at: float | None = None
     notes: tuple[Note, ...] = ()
+    handler: Handler = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +77,13 @@ def closures(pod: Pod) -> tuple[StorePath, ...]:
     return tuple(dict.fromkeys(paths))
 
 
-def resolve(pod: Pod, fetched: Fetched, around: Surroundings) -> Inputs:
+def resolve(pod: Pod, fetched: Fetched, around: Surroundings, handler: Handler = DEFAULT) -> Inputs:
     """Refused (FailedMount) where a volume lacks what it must have; a container that lacks something is only held."""
     made: dict[str, ContainerInputs] = {}
     held: dict[str, Refused] = {}
     for path, container in pods.containers(pod):
         try:
-            made[container.name] = _container(pod, path, container, fetched, around)
+            made[container.name] = _container(pod, path, container, fetched, around, handler)
         except Refused as refusal:
             held[container.name] = refusal
     resolv_conf, notes = dns.resolv_conf(pod, around.cluster_dns, around.cluster_domain, around.host_resolv_conf)
@@ -91,15 +96,30 @@ def resolve(pod: Pod, fetched: Fetched, around: Surroundings) -> Inputs:
         resolv_conf=resolv_conf,
         refresh_at=files.refresh_at(pod, fetched),
         notes=tuple(Note(reason, message) for reason, message in notes.items()),
+        handler=handler,
     )
 
 
-def _container(pod: Pod, path: str, container: Container, fetched: Fetched, around: Surroundings) -> ContainerInputs:
+INIT = "/sbin/init"  # of a whole system: a backend puts it there
+# What systemd reads as if it stood on a kernel's command line: its journal is the log of the Pod.
+_INIT_ARGS = ("systemd.journald.forward_to_console=1",)
+
+
+def _container(
+    pod: Pod, path: str, container: Container, fetched: Fetched, around: Surroundings, handler: Handler
+) -> ContainerInputs:
     _check_user(pod, path, container)
     made = env.environment(pod, path, container, fetched, around)
     image = pod.image(path, container)
-    entrypoint = tuple(env.expand(word, made) for word in container.command or ()) or image.entrypoint
-    args = tuple(env.expand(word, made) for word in container.args or ()) or (() if container.command else image.args)
+    if image.is_root and handler is not Handler.NSPAWN:
+        raise _config_error(
+            f"{path}.image", f"a root of its own is for containers, not for handler {handler.value}", "name a store path"
+        )
+    program, default_args = image.entrypoint, image.args
+    if handler is Handler.NIXOS:
+        program, default_args = program or (INIT,), default_args or _INIT_ARGS
+    entrypoint = tuple(env.expand(word, made) for word in container.command or ()) or program
+    args = tuple(env.expand(word, made) for word in container.args or ()) or (() if container.command else default_args)
     argv = (*entrypoint, *args)
     if not argv or not (entrypoint or image.is_root):
         raise _config_error(

@@ -1,10 +1,10 @@
 """(settings, facts of the hosts, now) -> the Node. Rules: kubelet_node_status.go, nodestatus/setters.go."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from vknix.core import quantity
+from vknix.core import handlers, quantity
 from vknix.core.container_status import RUNTIME, stamp
 from vknix.core.facts import HostFacts, HostState
 
@@ -20,7 +20,10 @@ class Taint:
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """`address` is the InternalIP at which the kubelet API is served; `features` are status.declaredFeatures."""
+    """`address` is the InternalIP at which the kubelet API is served; `features` are status.declaredFeatures.
+
+    `runtime_handlers`: names of the configuration's own, each for one of ours.
+    """
 
     name: str
     address: str
@@ -29,6 +32,7 @@ class NodeSettings:
     taints: tuple[Taint, ...]
     features: tuple[str, ...]
     version: str  # of vknix
+    runtime_handlers: Mapping[str, str] = field(default_factory=dict)
 
 
 def new_node(settings: NodeSettings, hosts: Iterable[HostFacts], now: float, pod_cidrs: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -79,7 +83,7 @@ def node_status(
         "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.port}},
         "nodeInfo": _info(settings, listed or known),
         "declaredFeatures": sorted(set(settings.features)) or None,
-        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False}}],
+        "runtimeHandlers": handlers.runtime_handlers(settings.runtime_handlers),
     }
 
 

@@ -27,6 +27,7 @@ from vknix.core.facts import (
     StorePath,
     Uid,
 )
+from vknix.core.handlers import DEFAULT, Handler
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.errors import Refused
@@ -94,6 +95,7 @@ class _Pod:
     addresses: tuple[str, ...] = ()
     containers: dict[str, Container] = field(default_factory=dict)
     since: float = inf
+    handler: Handler = DEFAULT
 
 
 class FakeHost:
@@ -198,7 +200,7 @@ class FakeHost:
             self._followers.remove(tell)
 
     def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
-        of = self._pods.setdefault(pod.uid, _Pod(pod.uid, pod.namespace, pod.name, needed.closures(pod)))
+        of = self._pods.setdefault(pod.uid, _Pod(pod.uid, pod.namespace, pod.name, needed.closures(pod), handler=inputs.handler))
         lacking = [root for root in of.roots if not self._has(root)]
         for root in lacking:
             self._fetch(root)
@@ -247,7 +249,8 @@ class FakeHost:
     def _seen(self, of: _Pod) -> PodSeen:
         containers = {name: each.facts() for name, each in of.containers.items() if each.logs}
         images = {root: self._images[root] for root in of.roots if root in self._images}
-        return PodSeen(PodFacts(of.uid, self.facts.name, of.namespace, of.name, of.addresses, containers, images, of.since))
+        about = (of.uid, self.facts.name, of.namespace, of.name, of.addresses)
+        return PodSeen(PodFacts(*about, containers, images, of.since, of.handler))
 
     def _tell(self, seen: Seen | None = None) -> None:
         """A host that is lost says nothing, but that it is lost."""

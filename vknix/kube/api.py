@@ -83,6 +83,10 @@ async def get_service(client: Client, namespace: str, name: str) -> bytes:
     return bytes(items[0])
 
 
+async def get_runtime_class(client: Client, name: str) -> bytes:
+    return await client.request("GET", f"/apis/node.k8s.io/v1/runtimeclasses/{_segment(name)}")
+
+
 async def list_service_cidrs(client: Client) -> tuple[str, ...]:
     """NotFound before Kubernetes 1.33; Forbidden for a node's identity."""
     listed = await client.request("GET", "/apis/networking.k8s.io/v1/servicecidrs")

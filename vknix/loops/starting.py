@@ -4,16 +4,24 @@ import random
 import time
 from collections.abc import Mapping
 
-from vknix.core import happenings, inputs
+import msgspec
+
+from vknix.core import handlers, happenings, inputs
 from vknix.core.facts import HostFacts, PodFacts, State
 from vknix.core.fetched import Surroundings
+from vknix.core.handlers import Handler
 from vknix.core.happenings import Happening
 from vknix.core.pod import Pod
-from vknix.errors import Refused
+from vknix.errors import NotFound, Refused
+from vknix.kube import api
 from vknix.loops.tools import Tools
 from vknix.provider import Place
 
 _NEVER = float("inf")
+
+
+class _RuntimeClass(msgspec.Struct):
+    handler: str
 
 
 class Starter:
@@ -24,6 +32,25 @@ class Starter:
         self._tools = tools
         self._held_until = 0.0
         self._refresh_at: float | None = None
+        self._handler: Handler | None = None
+
+    async def handler(self, pod: Pod, facts: PodFacts | None) -> Handler:
+        """As its host has it, else as its RuntimeClass says now. Refused (FailedCreatePodSandBox) where that leads nowhere."""
+        if facts is not None:
+            return facts.handler
+        if self._handler is None:
+            self._handler = await self._asked_handler(pod)
+        return self._handler
+
+    async def _asked_handler(self, pod: Pod) -> Handler:
+        name = pod.spec.runtime_class_name
+        if not name:
+            return handlers.DEFAULT
+        try:
+            found = msgspec.json.decode(await api.get_runtime_class(self._tools.client, name), type=_RuntimeClass).handler
+        except NotFound:
+            found = None
+        return handlers.chosen(name, found, self._tools.settings.runtime_handlers)
 
     def runnable(self, run: tuple[str, ...], now: float) -> tuple[str, ...]:
         return tuple(name for name in run if name not in self.held or self._held_until <= now)
@@ -41,10 +68,11 @@ class Starter:
         at = min(refresh, self._held_until if self.held else _NEVER)
         return at if at < _NEVER else None
 
-    async def start(self, pod: Pod, place: Place, host: HostFacts, run: tuple[str, ...]) -> None:
+    async def start(self, pod: Pod, facts: PodFacts | None, place: Place, host: HostFacts, run: tuple[str, ...]) -> None:
         """Refused where a volume lacks what it must have. Containers that can't be configured are held."""
+        handler = await self.handler(pod, facts)
         fetched = await self._tools.objects.fetch(pod)
-        made = inputs.resolve(pod, fetched, self._around(place, host))
+        made = inputs.resolve(pod, fetched, self._around(place, host), handler)
         self._hold(pod, made)
         await self._tools.provider.sync(pod, place, made, tuple(name for name in run if name in made.containers))
         self._refresh_at = made.refresh_at if made.refresh_at is not None else _NEVER

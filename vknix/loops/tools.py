@@ -1,6 +1,7 @@
 """What all workers share, and how a worker tells an Event."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vknix.core.facts import Uid
@@ -22,6 +23,7 @@ class PodSettings:
     cluster_dns: tuple[str, ...]
     strict_limits: bool
     aliases: Aliases = NO_ALIASES
+    runtime_handlers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Worker:
 
     async def _turn(self, pod: Pod) -> float | None:
         facts = self._facts(pod)
-        self._judge(pod, facts)
+        await self._judge(pod, facts)
         place = self._place(pod, facts)
         lost = self._lost(pod, place)
         if facts is not None and lost is None:
@@ -150,12 +150,16 @@ class Worker:
                 pass
         return None
 
-    def _judge(self, pod: Pod, facts: PodFacts | None) -> None:
+    async def _judge(self, pod: Pod, facts: PodFacts | None) -> None:
         if facts is not None or decide.row(pod) is not Row.WANTED or self._refused is not None:
             return
+        try:
+            handler = await self._starter.handler(pod, None)
+        except Refused:
+            return  # the start will say so, and try again
         unreadable = None
         try:
-            fields.check(json.loads(self._ledger.wanted[self._uid].raw)["spec"], aliases=self._tools.settings.aliases)
+            fields.check(json.loads(self._ledger.wanted[self._uid].raw)["spec"], handler, self._tools.settings.aliases)
         except Refused as refusal:
             if refusal.reason != "InvalidImageName":
                 self._refuse(pod, refusal)
@@ -267,7 +271,7 @@ class Worker:
         if not run and (due is None or due > now):
             return min((at for at in (turn.until, due) if at is not None), default=None)
         try:
-            await self._starter.start(pod, place, self._ledger.hosts[place.host], run)
+            await self._starter.start(pod, facts, place, self._ledger.hosts[place.host], run)
         except Refused as refusal:
             self._tools.tell(pod, Happening(refusal.reason, str(refusal), warning=True))
             return now + self._tools.times.held

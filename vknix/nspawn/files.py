@@ -5,8 +5,9 @@ import json
 from collections.abc import Iterator
 
 from vknix.core.files import File as VolumeFile
+from vknix.core.handlers import Handler
 from vknix.core.image import Image
-from vknix.nspawn import limits, oci, paths
+from vknix.nspawn import limits, oci, paths, service, system
 from vknix.nspawn.plan import MachinePlan, PodPlan
 from vknix.nspawn.tree import Dir, Entry, File, Link
 
@@ -53,7 +54,7 @@ def _pod_files(plan: PodPlan) -> Iterator[Entry]:
 def _record(plan: PodPlan) -> bytes:
     """What vknix must know to take the Pod over again."""
     of = {"namespace": plan.namespace, "name": plan.name, "addresses": plan.addresses, "closures": dict(plan.closures)}
-    return json.dumps(of).encode()
+    return json.dumps({**of, "handler": plan.handler.value}).encode()
 
 
 def _volume(root: str, of: tuple[VolumeFile, ...]) -> Iterator[Entry]:
@@ -82,13 +83,21 @@ def digest(of: tuple[VolumeFile, ...]) -> str:
 def _machine_files(plan: PodPlan, machine: MachinePlan) -> Iterator[Entry]:
     run, var = paths.run_of(plan.uid32, machine.container), paths.var_of(plan.uid32, machine.container)
     yield Dir(run, 0o700)
-    yield File(f"{run}/config.json", oci.config(plan, machine))
     yield File(f"{run}/identity", oci.identity(machine))
     yield Dir(var, 0o700)
     yield Dir(f"{var}/log", 0o700)
-    yield from _skeleton(f"{var}/skeleton", machine)
-    if machine.image.is_root:
-        yield File(f"{var}/skeleton.image", _image(machine.image))
+    match plan.handler:
+        case Handler.NSPAWN:
+            yield File(f"{run}/config.json", oci.config(plan, machine))
+            yield from _skeleton(f"{var}/skeleton", machine)
+            if machine.image.is_root:
+                yield File(f"{var}/skeleton.image", _image(machine.image))
+        case Handler.UNIT:
+            yield from service.files(plan, machine)
+        case Handler.NIXOS:
+            yield File(f"{run}/config.json", oci.config(plan, machine))
+            yield from _mount_points(f"{var}/skeleton", machine, set())
+            yield from system.files(plan, machine)
 
 
 def _image(image: Image) -> bytes:
@@ -98,7 +107,19 @@ def _image(image: Image) -> bytes:
 
 def _skeleton(root: str, machine: MachinePlan) -> Iterator[Entry]:
     """What each attempt's fresh root is copied from, after its image's own: mount points (a read-only root gets no more), /bin."""
-    made = {""}
+    made: set[str] = set()
+    yield from _mount_points(root, machine, made)
+    for path in ("/bin", "/usr/bin") if not machine.image.is_root else ():
+        if path not in made:  # as the place of a volume
+            yield Link(root + path, f"{machine.closure}/bin")
+    for path, data in (("/etc/passwd", _PASSWD), ("/etc/group", _GROUP)):
+        if path not in made:
+            yield File(root + path, data, 0o644)
+
+
+def _mount_points(root: str, machine: MachinePlan, made: set[str]) -> Iterator[Entry]:
+    """`made` gets what there is then."""
+    made.add("")
 
     def parents(path: str) -> Iterator[Entry]:
         parts = path.strip("/").split("/")
@@ -125,9 +146,3 @@ def _skeleton(root: str, machine: MachinePlan) -> Iterator[Entry]:
             yield File(root + mount.target, b"", 0o644)
         else:
             yield from directory(mount.target)
-    for path in ("/bin", "/usr/bin") if not machine.image.is_root else ():
-        if path not in made:  # as the place of a volume
-            yield Link(root + path, f"{machine.closure}/bin")
-    for path, data in (("/etc/passwd", _PASSWD), ("/etc/group", _GROUP)):
-        if path not in made:
-            yield File(root + path, data, 0o644)

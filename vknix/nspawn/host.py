@@ -100,7 +100,7 @@ class Host:
         await _claim(link, self._settings.epoch)
         tool = await _install_tool(link)
         async with buses.connect(link, "vk-") as bus, asyncio.TaskGroup() as tasks:
-            settings = Settings(tool, self._settings.epoch, self._settings.seccomp_default)
+            settings = Settings(tool, self._settings.epoch, self._settings.seccomp_default, int(told["capabilities"], 16))
             session = Session(self, link, bus, settings, told["nft"], tasks)
             session.closures.farms.update(told["farms"].split())
             tasks.create_task(_until(link.lost(), f"host {self.name}: the link was lost"))

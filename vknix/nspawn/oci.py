@@ -1,8 +1,10 @@
 """MachinePlan -> config.json of the OCI bundle, and the identity that `vktool exec` takes on. Pure."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+from vknix.core.handlers import Handler
 from vknix.nspawn import capabilities, paths
 from vknix.nspawn.plan import MachinePlan, PodPlan
 
@@ -11,15 +13,17 @@ def config(plan: PodPlan, machine: MachinePlan) -> bytes:
     """config.json of the bundle. nspawn wants 1.0.0, and mounts on its command line."""
     sets = ("bounding", "effective", "permitted")
     process: dict[str, Any] = {
-        "terminal": False,
+        "terminal": plan.handler is Handler.NIXOS,  # an init writes to its console
         "user": {"uid": machine.uid, "gid": machine.gid, "additionalGids": list(machine.groups)},
         "args": list(machine.argv),
-        "env": [f"{name}={value}" for name, value in machine.env],
+        "env": [f"{name}={value}" for name, value in (*_console(plan), *machine.env)],
         "cwd": machine.directory,
         "capabilities": {**{kind: list(machine.capabilities) for kind in sets}, "inheritable": [], "ambient": []},
         "noNewPrivileges": machine.no_new_privileges,
     }
     namespaces = ["pid", "mount", "uts", *([] if plan.shared_ipc else ["ipc"])]
+    if plan.handler is Handler.NIXOS:
+        namespaces.append("cgroup")  # which is the system's own to fill
     return json.dumps(
         {
             "ociVersion": "1.0.0",
@@ -29,6 +33,12 @@ def config(plan: PodPlan, machine: MachinePlan) -> bytes:
             "linux": {"namespaces": [{"type": kind} for kind in namespaces]},
         }
     ).encode()
+
+
+def _console(plan: PodPlan) -> Iterator[tuple[str, str]]:
+    """Colours have no place in a log."""
+    if plan.handler is Handler.NIXOS:
+        yield "TERM", "dumb"
 
 
 def identity(machine: MachinePlan) -> bytes:

@@ -72,5 +72,10 @@ def inside(path: str) -> str:
     return "/" + "/".join(parts)
 
 
+def below_run(path: str) -> str:
+    """/var/run is a name of /run wherever systemd is the init."""
+    return path.removeprefix("/var") if path.startswith("/var/run/") else path
+
+
 def base(path: str) -> str:
     return path.rsplit("/", 1)[1]

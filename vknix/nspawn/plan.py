@@ -8,23 +8,23 @@ from vknix.core import pod as pods
 from vknix.core import resources
 from vknix.core.facts import StorePath
 from vknix.core.files import File as VolumeFile
+from vknix.core.handlers import DEFAULT, Handler
 from vknix.core.image import Image
 from vknix.core.inputs import ContainerInputs, Inputs
 from vknix.core.pod import Member, Pod
 from vknix.core.resources import Amounts
 from vknix.errors import Refused
-from vknix.nspawn import capabilities, mounts, paths
-
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+from vknix.nspawn import kinds, mounts, paths
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Of the whole backend. `tool` is vktool's path on the host."""
+    """Of the whole backend. `tool` is vktool's path on the host, `bounding` the capabilities that the host itself has."""
 
     tool: str
     epoch: int
     seccomp_default: bool = False
+    bounding: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class PodPlan:
     empty: tuple[str, ...]
     grace_s: int
     limits: Amounts
+    handler: Handler = DEFAULT
 
 
 _RESTART = {"Always": "always", "OnFailure": "on-failure", "Never": "no"}
@@ -99,9 +100,9 @@ def pod_plan(
         hosts=inputs.hosts,
         resolv_conf=inputs.resolv_conf,
         closures={container.name: pod.image(path, container).path for path, container in pods.containers(pod)},
-        shared_ipc=sum(1 for _ in pods.members(pod)) > 1,
+        shared_ipc=inputs.handler is not Handler.UNIT and sum(1 for _ in pods.members(pod)) > 1,
         machines=tuple(
-            _machine(pod, member, inputs.containers[member.name], uid32, settings, closure_files)
+            _machine(pod, member, inputs.containers[member.name], uid32, settings, closure_files, inputs.handler)
             for member in pods.members(pod)
             if member.name in inputs.containers
         ),
@@ -109,6 +110,7 @@ def pod_plan(
         empty=tuple(volume.name for volume in pod.spec.volumes or () if volume.empty_dir is not None),
         grace_s=max(2, pod.spec.grace_s),
         limits=resources.limited(pod),
+        handler=inputs.handler,
     )
 
 
@@ -136,6 +138,7 @@ def _machine(
     uid32: str,
     settings: Settings,
     closure_files: Mapping[StorePath, tuple[str, ...]],
+    handler: Handler,
 ) -> MachinePlan:
     path, container = member.path, member.container
     own, whole = container.security_context, pod.spec.security_context
@@ -148,7 +151,7 @@ def _machine(
         image=image,
         closure_files=closure_files.get(image.path, ()),
         argv=inputs.argv,
-        env=_environment(image, uid, pod, inputs),
+        env=_environment(kinds.search_path(image, handler), image, uid, pod, inputs),
         directory=paths.inside(container.working_dir or image.directory),
         uid=uid,
         gid=_first(
@@ -158,11 +161,11 @@ def _machine(
         )
         or 0,
         groups=tuple((whole and whole.supplemental_groups) or ()),
-        capabilities=capabilities.capabilities(path, container),
+        capabilities=kinds.granted(path, container, handler, settings.bounding, host_network=bool(pod.spec.host_network)),
         no_new_privileges=bool(own and own.allow_privilege_escalation is False),
         read_only_root=bool(own and own.read_only_root_filesystem),
         seccomp=profile.type == "RuntimeDefault" if profile else settings.seccomp_default,
-        mounts=tuple(mounts.mounts(pod, path, container, uid32)),
+        mounts=tuple(kinds.mounts(mounts.mounts(pod, path, container, uid32), handler)),
         limits=resources.limits(container),
         requests=resources.requests(container),
         restart=_RESTART[member.policy],
@@ -174,10 +177,10 @@ def _first(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
 
 
-def _environment(image: Image, uid: int, pod: Pod, inputs: ContainerInputs) -> tuple[tuple[str, str], ...]:
+def _environment(path: str, image: Image, uid: int, pod: Pod, inputs: ContainerInputs) -> tuple[tuple[str, str], ...]:
     """A runtime's own variables come first, then the image's; the Pod's override them."""
     own = {
-        "PATH": _PATH if image.is_root else f"{image.path}/bin:{image.path}/sbin:{_PATH}",
+        "PATH": path,
         "HOSTNAME": pod.spec.hostname or pod.name[:63].rstrip("-."),
         "HOME": "/root" if uid == 0 else "/",
     }

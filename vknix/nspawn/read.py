@@ -10,6 +10,7 @@ from typing import Any
 
 from vknix.core import restart
 from vknix.core.facts import ContainerFacts, Exit, HostFacts, HostName, HostState, ImageFacts, PodFacts, Reason, State, StorePath
+from vknix.core.handlers import DEFAULT, Handler
 from vknix.nspawn import paths, tree
 
 # Prints the logs' names and times, then a tar of the small files: of all Pods, or of some. Looks only where vknix itself writes: a
@@ -56,6 +57,7 @@ class Found:
     facts: Mapping[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     logs: Mapping[str, Mapping[int, float]] = field(default_factory=dict)  # attempt -> last written
     since: float | None = None  # when its network was made; None: it has none
+    handler: Handler = DEFAULT
 
 
 def found(listing: bytes) -> Iterator[Found]:
@@ -79,6 +81,7 @@ def found(listing: bytes) -> Iterator[Found]:
                 {name: _lines(unpack.get(f"{paths.var_of(uid32, name)}/facts", b"")) for name in record["closures"]},
                 logs.get(uid32, {}),
                 moment(net) if (net := unpack.get(f"{paths.run(uid32)}/net")) is not None else None,
+                Handler(record.get("handler", DEFAULT.value)),
             )
 
 
@@ -133,6 +136,7 @@ def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapp
         since=of.since if of.since is not None else inf,
         containers=containers,
         images={path: images[path] for path in of.closures.values() if path in images},
+        handler=of.handler,
     )
 
 
@@ -237,6 +241,7 @@ say nix_dev "$(stat -c %d /nix)"
 say store_dev "$(stat -c %d /nix/store)"
 cg=$(sed -n 's/^[^ ]* [^ ]* [^ ]* [^ ]* \([^ ]*\) .* - cgroup2 .*/\1/p' /proc/self/mountinfo | head -n 1)
 say cgroup2 "$cg"
+say capabilities "$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)"
 say controllers "$(cat "$cg/cgroup.controllers" 2>/dev/null)"
 say user "$(id -u)"
 for tool in systemd-nspawn systemd-run nsenter unshare ip nft tar find nix-store; do

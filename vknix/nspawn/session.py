@@ -105,7 +105,7 @@ class Session:
         found = self.pods.get(uid32)
         if found is None:
             plan = self.wanted[uid32]
-            found = Found(uid32, plan.namespace, plan.name, (), plan.closures)
+            found = Found(uid32, plan.namespace, plan.name, (), plan.closures, handler=plan.handler)
         facts = read.pod_facts(found, self.host.name, self.units, self.closures.facts)
         if self._told.get(uid32) != facts:
             self._told[uid32] = facts
@@ -198,6 +198,7 @@ class Session:
             facts,
             before.logs if before else {},
             since=since,
+            handler=plan.handler,
         )
         for name in run:
             known = self.units.get(paths.unit(plan.uid32, name))

@@ -8,7 +8,8 @@ import json
 import shlex
 from typing import Any
 
-from vknix.nspawn import limits, network, paths, swap
+from vknix.core.handlers import Handler
+from vknix.nspawn import limits, network, paths, service, swap, system
 from vknix.nspawn.plan import MachinePlan, PodPlan, Settings
 
 DEPOSED = 75  # exit code of a script whose epoch is over
@@ -81,7 +82,17 @@ def _lost_script(plan: PodPlan, container: str, attempt: int) -> str:
 def _start_script(plan: PodPlan, machine: MachinePlan, settings: Settings) -> str:
     options = " ".join(shlex.quote(option) for option in systemd_run(plan, machine, settings))
     argv = " ".join(shlex.quote(word) for word in exec_start(plan, machine, settings))
-    return f"start {paths.unit(plan.uid32, machine.container)} {options} {argv}\n"
+    return f"{_prepare_start(plan, machine)}start {paths.unit(plan.uid32, machine.container)} {options} {argv}\n"
+
+
+def _prepare_start(plan: PodPlan, machine: MachinePlan) -> str:
+    match plan.handler:
+        case Handler.NSPAWN:
+            return ""
+        case Handler.UNIT:
+            return service.prepare(plan, machine)
+        case Handler.NIXOS:
+            return system.prepare(plan, machine)
 
 
 def properties(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[tuple[str, str]]:
@@ -110,6 +121,7 @@ def properties(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
         ("ExecStopPost", f"-{end}"),
         *limits.properties(machine.limits.cpu_milli, machine.limits.memory_bytes),
         *([("CPUWeight", str(limits.weight(machine.requests.cpu_milli)))] if machine.requests.cpu_milli else []),
+        *(service.properties(plan, machine) if plan.handler is Handler.UNIT else []),
     ]
 
 
@@ -122,22 +134,23 @@ def systemd_run(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list
 
 
 def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[str]:
-    """argv of the unit: vktool, which supervises nspawn, which runs the container."""
+    """argv of the unit: vktool, which supervises nspawn, which runs the container; or the program itself, where it is in none."""
     run, var = paths.run_of(plan.uid32, machine.container), paths.var_of(plan.uid32, machine.container)
+    root = (f"{var}/root", f"{var}/skeleton") if plan.handler is not Handler.UNIT else service.NO_ROOT
     supervisor = [
         settings.tool,
         "run",
         f"{var}/log",
         f"{var}/facts",
-        f"{var}/root",
-        f"{var}/skeleton",
+        *root,
         f"{var}/message",
         f"{run}/run",
         f"{paths.run(plan.uid32)}/net",
-        "--",
     ]
+    if plan.handler is Handler.UNIT:
+        return [*supervisor, *service.program(plan, machine)]
     ipc = ["nsenter", f"--ipc={paths.run(plan.uid32)}/ipc"] if plan.shared_ipc else []
-    return [*supervisor, *ipc, *nspawn(plan, machine)]
+    return [*supervisor, "--", *ipc, *nspawn(plan, machine)]
 
 
 def nspawn(plan: PodPlan, machine: MachinePlan) -> list[str]:
@@ -151,16 +164,18 @@ def nspawn(plan: PodPlan, machine: MachinePlan) -> list[str]:
         "--register=no",
         f"--machine={paths.machine(plan.uid32, machine.container)}",
         "--link-journal=no",
-        "--console=pipe",
         "--resolv-conf=off",
         "--timezone=off",
-        "--kill-signal=SIGTERM",
+        *(system.options(plan, machine) if plan.handler is Handler.NIXOS else _own_options(machine)),
         *([f"--network-namespace-path=/run/netns/{network.netns(plan.uid32)}"] if plan.addresses else []),
         f"--oci-bundle={paths.run_of(plan.uid32, machine.container)}",
-        f"--overlay-ro=/nix:{paths.farm(machine.closure)}:/nix",
         *(f"--bind-ro={_colons(file)}" for file in machine.closure_files),
         *binds,
     ]
+
+
+def _own_options(machine: MachinePlan) -> list[str]:
+    return ["--console=pipe", "--kill-signal=SIGTERM", f"--overlay-ro=/nix:{paths.farm(machine.closure)}:/nix"]
 
 
 def _colons(path: str) -> str:

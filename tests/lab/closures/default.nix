@@ -82,6 +82,38 @@ in
     echo 'built on one host' > $out/origin
   '';
 
+  # A whole system, as its init boots it: Debian's systemd with the units of a system that does nothing but say so.
+  system = build "system" ''
+    mkdir -p $out/etc/systemd/system/multi-user.target.wants $out/sw/bin
+    cd $out
+    for program in $(ls ${./systemd}/usr/bin); do ln -s ${./systemd}/usr/bin/$program sw/bin/$program; done
+    for applet in $(ls $seed/bin); do [ -L sw/bin/$applet ] || ln -s $seed/bin/$applet sw/bin/$applet; done
+    ln -s ${./systemd}/usr/lib/systemd/system/multi-user.target etc/systemd/system/default.target
+    cat > etc/systemd/system/greeting.service <<X
+    [Service]
+    Type=oneshot
+    RemainAfterExit=yes
+    PassEnvironment=GREETING
+    ExecStart=$out/sw/bin/sh -c 'echo "greeting: \$\$GREETING"'
+    ExecStop=$out/sw/bin/sh -c 'echo "farewell: \$\$GREETING"'
+    X
+    ln -s ../greeting.service etc/systemd/system/multi-user.target.wants/
+    cat > init <<X
+    #!$out/sw/bin/sh
+    export PATH=$out/sw/bin
+    mkdir -p /nix/var/nix/gcroots
+    ln -sfn $out /run/current-system
+    ln -sfn /run/current-system /nix/var/nix/gcroots/current-system
+    for directory in bin lib lib64; do ln -sfn ${./systemd}/usr/\$directory /usr/\$directory; done
+    ln -sfn usr/lib /lib
+    ln -sfn usr/lib64 /lib64
+    ln -sfn $out/etc/systemd /etc/systemd
+    : >> /etc/machine-id
+    exec /usr/lib/systemd/systemd "\$@"
+    X
+    chmod 755 init
+  '';
+
   agnhost = applets "agnhost" "ln -s ${./agnhost}/bin/agnhost agnhost";
 
   agnhost-root = root "agnhost" withCurl ''
