@@ -33,6 +33,13 @@ def test_a_pod_is_limited_where_each_container_is() -> None:
     assert resources.limited(pod(BIG, FREE)) == Amounts()
 
 
+def test_the_overhead_of_its_runtime_class_is_the_pods() -> None:
+    of = pod(BIG, overhead={"cpu": "10m", "memory": "1Mi"})
+    assert resources.requested(of) == Amounts(260, (1 << 30) + (1 << 20), 0)
+    assert resources.limited(of) == Amounts(1510, (1 << 30) + (1 << 20), None)
+    assert resources.limited(pod(FREE, overhead={"cpu": "10m"})) == Amounts()
+
+
 @pytest.mark.parametrize(
     ("resource", "divisor", "value"),
     [

@@ -40,13 +40,23 @@ def _amounts(of: dict[str, str | int | float]) -> Amounts:
 
 
 def requested(pod: Pod) -> Amounts:
-    """Of the whole Pod, as the scheduler adds it up (component-helpers/resource): what runs at once, at its most."""
-    return _whole(pod, requests, none_is_none=False)
+    """Of the whole Pod, as the scheduler adds it up (component-helpers/resource): what runs at once, at its most, and overhead."""
+    return _with_overhead(pod, _whole(pod, requests, none_is_none=False))
 
 
 def limited(pod: Pod) -> Amounts:
     """Of the whole Pod in the same way; None where a container has no limit."""
-    return _whole(pod, limits, none_is_none=True)
+    return _with_overhead(pod, _whole(pod, limits, none_is_none=True))
+
+
+def _with_overhead(pod: Pod, of: Amounts) -> Amounts:
+    """What the Pod's RuntimeClass says that its machines need beside their programs. No limit stays none."""
+    more = _amounts(pod.spec.overhead or {})
+    return Amounts(
+        cpu_milli=None if of.cpu_milli is None else of.cpu_milli + (more.cpu_milli or 0),
+        memory_bytes=None if of.memory_bytes is None else of.memory_bytes + (more.memory_bytes or 0),
+        storage_bytes=None if of.storage_bytes is None else of.storage_bytes + (more.storage_bytes or 0),
+    )
 
 
 def _whole(pod: Pod, of: Callable[[Container], Amounts], *, none_is_none: bool) -> Amounts:
