@@ -1,33 +1,55 @@
-"""scripts/bench: `start` is the warm start and the stop of a Pod, in turn with the bare start of the same unit."""
+"""scripts/bench: `start` is the warm start and the stop of a Pod, in turn with the bare start of the same unit; `soak` makes and
+deletes random Pods, and fails where one of them, vknix or a host ends as it should not.
+"""
 
 import argparse
 import asyncio
 import sys
 
-from tests.bench import start
+from tests.bench import soak, start
 from tests.lab.lab import Lab
 from tests.lab.shell import LabError
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Benchmarks, each a ratio in one run.")
-    what = parser.add_subparsers(required=True, metavar="start")
-    starts = what.add_parser("start", help="warm Pod start and stop against the bare unit's, with nspawn's filter and without")
-    starts.add_argument("--rounds", type=int, default=30)
-    starts.add_argument("--shape", choices=("debian", "nixos"), default="debian")
-    starts.add_argument("--keep-lab", action="store_true")
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     try:
-        lab = Lab.up("bench", hosts=1, shape=arguments.shape)
+        lab = Lab.up(arguments.lab, hosts=arguments.hosts, shape=arguments.shape)
         try:
-            asyncio.run(start.bench(lab, arguments.rounds))
+            return _run(lab, arguments)
         finally:
             if not arguments.keep_lab:
                 lab.down()
     except LabError as error:
         print(f"scripts/bench: {error}", file=sys.stderr)
         return 1
-    return 0
+
+
+def _run(lab: Lab, arguments: argparse.Namespace) -> int:
+    if arguments.what == "start":
+        asyncio.run(start.bench(lab, arguments.rounds))
+        return 0
+    wrong = soak.soak(lab, pods=arguments.pods, at_once=arguments.at_once, seed=arguments.seed)
+    print("\n".join(wrong) or "all as it should be")
+    return 1 if wrong else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Benchmarks, each a ratio in one run; and a soak.")
+    what = parser.add_subparsers(required=True, metavar="start | soak", dest="what")
+    starts = what.add_parser("start", help="warm Pod start and stop against the bare unit's, with nspawn's filter and without")
+    starts.add_argument("--rounds", type=int, default=30)
+    starts.set_defaults(hosts=1)
+    soaks = what.add_parser("soak", help="random Pods, made and deleted; each status is held against a kubelet's rules")
+    soaks.add_argument("--pods", type=int, default=500)
+    soaks.add_argument("--at-once", type=int, default=16)
+    soaks.add_argument("--seed", type=int, default=1)
+    soaks.set_defaults(hosts=2)
+    for each, shape in ((starts, "debian"), (soaks, "mixed")):
+        each.add_argument("--shape", choices=("debian", "nixos", "mixed"), default=shape)
+        each.add_argument("--lab", default="bench", help="its name")
+        each.add_argument("--keep-lab", action="store_true")
+    return parser
 
 
 if __name__ == "__main__":

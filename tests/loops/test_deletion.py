@@ -1,9 +1,11 @@
 """From a Pod that is not wanted any more to nothing."""
 
+import asyncio
 import time
 
 from tests.fakes.cluster import until
 from tests.loops.world import World, pod
+from vknix.core.pod import Pod
 
 
 async def test_graceful_deletion_stops_reports_cleans_and_confirms(world: World) -> None:
@@ -54,6 +56,21 @@ async def test_pod_deleted_by_force_is_stopped_and_cleaned(world: World) -> None
         await until(lambda: uid not in process.ledger.seen)
     assert process.provider.asked("stop", "web")
     assert not world.cluster.asked("DELETE", "/pods/web")
+
+
+async def test_pod_whose_containers_are_held_is_deleted_at_once(world: World) -> None:
+    """What was done last on the same facts was another step."""
+    lacking = [{"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "word"}}}]
+    world.put(pod("web", container={"env": lacking}))
+    async with world.process() as process:
+
+        async def delete(_: Pod) -> None:
+            if len(process.provider.asked("sync", "web")) == 3:
+                world.delete("web")
+
+        process.provider.after = delete
+        async with asyncio.timeout(3):
+            await until(lambda: not world.has("web"))
 
 
 async def test_deletion_that_the_watch_missed_is_found_by_the_list(world: World) -> None:

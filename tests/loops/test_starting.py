@@ -154,3 +154,14 @@ async def test_an_annotation_of_the_pods_author_does_not_choose_its_host(world: 
     async with world.process():
         await world.runs("web")
     assert world.pod("web")["metadata"]["annotations"]["vknix.io/host"] == "blue"
+
+
+async def test_account_that_is_not_there_is_told_and_waited_for(world: World) -> None:
+    volume = {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+    absent = b'{"kind":"Status","message":"serviceaccounts \\"default\\" not found","code":404}'
+    world.cluster.faults.append(Fault(lambda request: request.path.endswith("/token"), 2, status=404, body=absent))
+    world.put(pod("web", volumes=[volume], container={"volumeMounts": [{"name": "token", "mountPath": "/token"}]}))
+    async with world.process():
+        await world.runs("web")
+        await until(lambda: "FailedMount" in world.reasons("web"))
+    assert 'serviceaccounts "default" not found' in next(text for reason, text in world.events("web") if reason == "FailedMount")

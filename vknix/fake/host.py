@@ -133,6 +133,7 @@ class FakeHost:
         self._retry_s = retry_s
         self._pods: dict[Uid, _Pod] = {}
         self._images: dict[StorePath, ImageFacts] = {}
+        self._told: dict[Uid, PodFacts] = {}
         self._followers: list[Callable[[Seen], None]] = []
 
     # What befalls it
@@ -253,7 +254,18 @@ class FakeHost:
         return PodSeen(PodFacts(*about, containers, images, of.since, of.handler))
 
     def _tell(self, seen: Seen | None = None) -> None:
-        """A host that is lost says nothing, but that it is lost."""
+        """A host that is lost says nothing, but that it is lost. Of a Pod it says what has changed."""
+        match seen:
+            case PodSeen(facts) if self._told.get(facts.uid) == facts:
+                seen = None
+            case PodSeen(facts):
+                self._told[facts.uid] = facts
+            case PodGone(uid):
+                self._told.pop(uid, None)
+            case HostSeen():
+                self._told.clear()
+            case _:
+                pass
         if seen is not None and (self.facts.state is HostState.LISTED or isinstance(seen, HostSeen)):
             for tell in self._followers:
                 tell(seen)

@@ -12,7 +12,7 @@ import msgspec
 from vknix.core.fetched import Fetched, ObjectKey, Service, ServicePort, Token, TokenKey
 from vknix.core.inputs import needs
 from vknix.core.pod import Pod
-from vknix.errors import Forbidden, NotFound
+from vknix.errors import Forbidden, NotFound, Refused
 from vknix.kube import api, watch
 from vknix.kube.client import Client
 from vknix.loops.together import all_of, both
@@ -106,16 +106,22 @@ class Objects:
         return text | {name: base64.b64decode(value) for name, value in (found.binaryData or {}).items()}
 
     async def _token(self, pod: Pod, key: TokenKey) -> Token:
+        """Refused (FailedMount) where the ServiceAccount, or by now the Pod, is not there."""
         issued = time.time()
-        made = await api.create_token(
-            self._client,
-            pod.namespace,
-            pod.spec.service_account_name or "default",
-            pod=pod.name,
-            pod_uid=pod.uid,
-            audiences=[key.audience] if key.audience else [],
-            expiration_s=key.expiration_s,
-        )
+        account = pod.spec.service_account_name or "default"
+        try:
+            made = await api.create_token(
+                self._client,
+                pod.namespace,
+                account,
+                pod=pod.name,
+                pod_uid=pod.uid,
+                audiences=[key.audience] if key.audience else [],
+                expiration_s=key.expiration_s,
+            )
+        except NotFound as error:
+            why = f"failed to fetch token: {error}"
+            raise Refused("spec.volumes", why, remedy=f"create ServiceAccount {account}", reason="FailedMount") from error
         return Token(made.token, issued, datetime.fromisoformat(made.expires).timestamp())
 
 

@@ -35,8 +35,9 @@ HOST_ANNOTATION = "vknix.io/host"  # which host a Pod is bound to; written befor
 
 @dataclass(frozen=True, slots=True)
 class _Acted:
-    """A step was taken on these facts: the next waits until the host has said more, or for `until`."""
+    """A step was taken on these facts: the same one waits until the host has said more, or for `until`."""
 
+    step: Step
     on: PodFacts | None
     until: float
 
@@ -112,19 +113,19 @@ class Worker:
             _, until = await both(self._report(pod, facts, place, lost), self._stop(pod, facts, deadline))
             return until
         pod = await self._report(pod, facts, place, lost)
-        match decide.step(pod, facts, lost=lost is not None):
-            case Step.WORK if place is not None and not self._spent():
+        step = decide.step(pod, facts, lost=lost is not None)
+        if (spent := self._spent(step)) is not None:
+            return spent
+        match step:
+            case Step.WORK if place is not None:
                 return await self._work(pod, facts, place)
-            case Step.WORK if self._acted is not None and self._spent():
-                return self._acted.until
             case Step.CLEAN:
-                await self._clean(facts)
-            case Step.CONFIRM if not self._spent():
+                return await self._clean(facts)
+            case Step.CONFIRM:
                 await api.delete_pod(self._tools.client, pod.namespace, pod.name, pod.uid)
-                self._act()  # the watch will say that it is gone
+                return self._act(step)  # the watch will say that it is gone
             case _:
-                pass
-        return None
+                return None
 
     def _facts(self, pod: Pod) -> PodFacts | None:
         """What the Pod's host and its probes say."""
@@ -141,7 +142,8 @@ class Worker:
             case Step.KILL:
                 return await self._stop(None, facts, 0.0)
             case Step.CLEAN:
-                await self._clean(facts)
+                spent = self._spent(Step.CLEAN)
+                return spent if spent is not None else await self._clean(facts)
             case Step.FORGET:
                 self._tools.provider.release(self._uid)
                 self._tools.inherited.discard(self._uid)
@@ -251,11 +253,16 @@ class Worker:
         self._want(pods.record(answer))
         return self._tools.decode(answer)
 
-    def _spent(self) -> bool:
-        return self._acted is not None and self._acted.on is self._seen and time.time() < self._acted.until
+    def _spent(self, step: Step) -> float | None:
+        """Until when the step is not taken again on what is known."""
+        acted = self._acted
+        if acted is None or acted.step is not step or acted.on is not self._seen or time.time() >= acted.until:
+            return None
+        return acted.until
 
-    def _act(self) -> None:
-        self._acted = _Acted(self._seen, time.time() + self._tools.times.told)
+    def _act(self, step: Step) -> float:
+        self._acted = _Acted(step, self._seen, time.time() + self._tools.times.told)
+        return self._acted.until
 
     async def _work(self, pod: Pod, facts: PodFacts | None, place: Place) -> float | None:
         now = time.time()
@@ -275,7 +282,7 @@ class Worker:
         except Refused as refusal:
             self._tools.tell(pod, Happening(refusal.reason, str(refusal), warning=True))
             return now + self._tools.times.held
-        self._act()
+        self._act(Step.WORK)
         if self._starter.held:
             self._again.set()
         return self._starter.due(pod, facts, now)
@@ -312,11 +319,10 @@ class Worker:
             self._ending.update(dict.fromkeys(keys, deadline))
         return deadline if now < deadline else now + 1
 
-    async def _clean(self, facts: PodFacts | None) -> None:
+    async def _clean(self, facts: PodFacts | None) -> float:
         assert facts is not None
-        if not self._spent():
-            await self._tools.provider.clean(self._uid, facts.host)
-            self._act()
+        await self._tools.provider.clean(self._uid, facts.host)
+        return self._act(Step.CLEAN)
 
     def _tell_events(self, pod: Pod, facts: PodFacts) -> None:
         """What was told of before this process began is not told again."""
