@@ -1,11 +1,15 @@
 """ginkgo's JUnit report in, what became of each test out, and how that is told."""
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 WIDTH = 400
+DUMP = re.compile(r"<\*?\w+\.\w+|\{$")  # how gomega begins to write an object
+SAYS = ("message: ", "reason: ")
+DULL = ("ContainersNotReady", "{}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +51,8 @@ def _outcome(case: ET.Element) -> Outcome:
 
 
 def _short(message: str) -> str:
-    """The first line that says something; what is expected and what is there are on more than one."""
-    return " ".join(message.split())[:WIDTH]
+    """The first lines, without the dump of an object that follows them, and what that object says is wrong with it."""
+    lines = [line.strip() for line in message.splitlines()]
+    dump = next((place for place, line in enumerate(lines) if DUMP.match(line)), len(lines))
+    said = [line for line in lines[dump:] if line.startswith(SAYS) and line.partition(": ")[2] not in DULL]
+    return " ".join([*lines[:dump], *dict.fromkeys(said)])[:WIDTH]
