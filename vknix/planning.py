@@ -87,7 +87,7 @@ def _description(plan: PodPlan, options: Options) -> Iterator[str]:
         yield f"\n## unit {paths.unit(plan.uid32, machine.container)}"
         yield from (f"{name}={value}" for name, value in unit.properties(plan, machine, settings))
         yield f"ExecStart={shlex.join(unit.exec_start(plan, machine, settings))}"
-        yield f"Environment: {' '.join(sorted(name for name, _ in machine.env))} (values in config.json, 0600)"
+        yield f"Environment: {' '.join(sorted(name for name, _ in machine.env))} (values in the file identity, 0600)"
         yield f"Runs as {machine.uid}:{machine.gid}: {shlex.join(machine.argv)}"
         yield f"Capabilities: {' '.join(machine.capabilities) or 'none'}"
         yield "Mounts:"
@@ -135,5 +135,5 @@ def preparation(text: str, options: Options = Options()) -> str:
     """A script that makes all but the units on a host that has the closures: for a start by hand (see `commands`)."""
     plan = make(read(text), options)
     archive = base64.b64encode(tree.pack(files.files(plan, "", "0"))).decode()
-    made = unit.prepare(plan)
+    made = unit.prepare(plan, _settings(options))
     return f"set -e\nbase64 -d <<'X' | tar --xattrs --xattrs-include='trusted.*' -xpf - -C /\n{archive}\nX\n{made}"

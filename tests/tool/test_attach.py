@@ -10,7 +10,7 @@ import pytest
 
 from tests.tool.conftest import Unit
 
-ROOT_IDENTITY = b"\0".join([b"1ffffffffff", b"0", b"0", b"-", b"0", b"/", b"1", b"PATH=/usr/bin:/bin", b""])
+ROOT_IDENTITY = b"\0".join([b"1ffffffffff", b"0", b"0", b"-", b"-", b"0", b"/", b"1", b"PATH=/usr/bin:/bin", b"0", b""])
 Attached = subprocess.Popen[bytes]
 
 

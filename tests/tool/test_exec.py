@@ -37,7 +37,16 @@ class Container:
         tty: str = "notty",
         n: int = 1,
     ) -> list[str]:
-        fields = [f"{caps:x}", *map(str, user), str(int(nnp)), cwd, str(len(env)), *(f"{k}={v}" for k, v in env.items())]
+        fields = [
+            f"{caps:x}",
+            *map(str, user),
+            "n" if nnp else "-",
+            "0",
+            cwd,
+            str(len(env)),
+            *(f"{k}={v}" for k, v in env.items()),
+            "0",
+        ]
         spec = self.unit.at / f"spec-{n}"
         spec.write_bytes(b"".join(field.encode() + b"\0" for field in fields))
         return [str(self.unit.tool), "exec", str(self.unit.at / "run"), str(spec), str(n), "NONCE", tty, "--", *argv]

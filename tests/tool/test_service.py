@@ -17,7 +17,8 @@ CHOWN = 1
 def identity(
     *, caps: int = CHOWN, user: tuple[int, int, str] = (0, 0, "-"), nnp: bool = False, cwd: str = "/", env: Mapping[str, str]
 ) -> bytes:
-    fields = [f"{caps:x}", *map(str, user), str(int(nnp)), cwd, str(len(env)), *(f"{k}={v}" for k, v in env.items())]
+    strings = [f"{name}={value}" for name, value in env.items()]
+    fields = [f"{caps:x}", *map(str, user), "n" if nnp else "-", "0", cwd, str(len(env)), *strings, "0"]
     return b"".join(field.encode() + b"\0" for field in fields)
 
 

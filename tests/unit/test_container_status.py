@@ -57,6 +57,7 @@ def test_a_running_container() -> None:
         "lastState": {},
         "ready": True,
         "started": True,
+        "user": {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}},
     }
 
 

@@ -68,7 +68,7 @@ def test_every_script_is_one() -> None:
         unit.sync(of, ("main",), {"main": 3}, SETTINGS),
         unit.sync(both, names, {}, SETTINGS),
         unit.sync(both, (), {}, SETTINGS),
-        unit.prepare(both),
+        unit.prepare(both, SETTINGS),
         unit.stop(UID32, names, kill=True, gently=False, epoch=7),
         unit.stop(UID32, names, kill=False, gently=True, epoch=7),
         unit.clean(UID32, 7),

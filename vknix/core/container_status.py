@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from vknix.core import restart
+from vknix.core import restart, user
 from vknix.core.container import Container
 from vknix.core.decide import Row, initialised, never_ran, row
 from vknix.core.facts import ContainerFacts, Exit, ImageState, PodFacts, Reason, State
@@ -79,6 +79,7 @@ def container_status(of: ContainerView) -> dict[str, Any]:
         "started": up,
         **_resources(container),
         **_mounts(container),
+        **({"user": user.status(of.pod, of.path, container)} if states.get("containerID") else {}),
     }
 
 

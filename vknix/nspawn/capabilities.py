@@ -33,6 +33,8 @@ CAPABILITIES = tuple(
 
 
 def capabilities(path: str, container: Container) -> tuple[str, ...]:
+    if container.security_context and container.security_context.privileged:
+        return CAPABILITIES
     asked = container.security_context and container.security_context.capabilities
     if not asked:
         return DEFAULT_CAPABILITIES

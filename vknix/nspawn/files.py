@@ -83,7 +83,7 @@ def digest(of: tuple[VolumeFile, ...]) -> str:
 def _machine_files(plan: PodPlan, machine: MachinePlan) -> Iterator[Entry]:
     run, var = paths.run_of(plan.uid32, machine.container), paths.var_of(plan.uid32, machine.container)
     yield Dir(run, 0o700)
-    yield File(f"{run}/identity", oci.identity(machine))
+    yield File(f"{run}/identity", oci.identity(plan, machine))
     yield Dir(var, 0o700)
     yield Dir(f"{var}/log", 0o700)
     match plan.handler:

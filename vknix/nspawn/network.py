@@ -96,10 +96,11 @@ def _mac(address: str) -> str:
     return "0a:58:" + ":".join(f"{octet:02x}" for octet in IPv4Address(address).packed)
 
 
-def make(uid32: str, address: str) -> str:
-    """A script that makes a Pod's network; it must not be there."""
-    host_side = f"""netns add {netns(uid32)}
-link add {veth(uid32)} address {GATEWAY_MAC} mtu 1500 type veth peer name eth0 address {_mac(address)} mtu 1500 netns {netns(uid32)}
+def make(uid32: str, address: str, *, there: bool = False) -> str:
+    """A script that makes a Pod's network; it must not be there, but for its empty namespace where `there` says so."""
+    namespace = "" if there else f"netns add {netns(uid32)}\n"
+    inside = f"peer name eth0 address {_mac(address)} mtu 1500 netns {netns(uid32)}"
+    host_side = f"""{namespace}link add {veth(uid32)} address {GATEWAY_MAC} mtu 1500 type veth {inside}
 link set {veth(uid32)} addrgenmode none up
 neigh add {address} lladdr {_mac(address)} dev {veth(uid32)} nud permanent
 route add {address}/32 dev {veth(uid32)} proto {PROTO}

@@ -13,8 +13,10 @@ from vknix.core.image import Image
 from vknix.core.inputs import ContainerInputs, Inputs
 from vknix.core.pod import Member, Pod
 from vknix.core.resources import Amounts
+from vknix.core.user import user
 from vknix.errors import Refused
 from vknix.nspawn import kinds, mounts, paths
+from vknix.nspawn.spaces import Spaces, spaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class MachinePlan:
-    """One container. `seccomp`: nspawn's filter stays on. Capabilities as in the kernel's sets; `env` has all of it.
+    """One container. Capabilities as in the kernel's sets; `groups` are all of them; `env` has all of it.
+
+    `unmasked`: nothing of /proc is hidden.
 
     `closure_files` are the store paths of the closure that are files: an overlay redirects directories only.
     """
@@ -47,6 +51,8 @@ class MachinePlan:
     no_new_privileges: bool
     read_only_root: bool
     seccomp: bool
+    privileged: bool
+    unmasked: bool
     mounts: tuple[mounts.Mount, ...]
     limits: Amounts
     requests: Amounts
@@ -62,7 +68,7 @@ class MachinePlan:
 class PodPlan:
     """`machines` are the containers that can be configured, in the Pod's order; which of them start is the caller's to say.
 
-    `closures` are of all containers. `shared_ipc`: not where a Pod of one container has the IPC namespace to itself anyway.
+    `closures` are of all containers.
     """
 
     uid32: str
@@ -74,7 +80,7 @@ class PodPlan:
     resolv_conf: bytes
     closures: Mapping[str, StorePath]
     machines: tuple[MachinePlan, ...]
-    shared_ipc: bool
+    spaces: Spaces
     volumes: Mapping[str, tuple[VolumeFile, ...]]
     empty: tuple[str, ...]
     grace_s: int
@@ -86,9 +92,17 @@ _RESTART = {"Always": "always", "OnFailure": "on-failure", "Never": "no"}
 
 
 def pod_plan(
-    pod: Pod, inputs: Inputs, addresses: tuple[str, ...], settings: Settings, closure_files: Mapping[StorePath, tuple[str, ...]]
+    pod: Pod,
+    inputs: Inputs,
+    addresses: tuple[str, ...],
+    settings: Settings,
+    closure_files: Mapping[StorePath, tuple[str, ...]],
+    users: int | None = None,
 ) -> PodPlan:
-    """`closure_files` by the closure's root. Refused where something in the Pod can't be made on any host."""
+    """`closure_files` by the closure's root; `users`: where the Pod's own users begin, if it has any.
+
+    Refused where something in the Pod can't be made on any host.
+    """
     uid32 = paths.uid32(pod.uid)
     _check_names(pod, uid32, addresses)
     return PodPlan(
@@ -100,7 +114,7 @@ def pod_plan(
         hosts=inputs.hosts,
         resolv_conf=inputs.resolv_conf,
         closures={container.name: pod.image(path, container).path for path, container in pods.containers(pod)},
-        shared_ipc=inputs.handler is not Handler.UNIT and sum(1 for _ in pods.members(pod)) > 1,
+        spaces=Spaces() if inputs.handler is Handler.UNIT else spaces(pod, sum(1 for _ in pods.members(pod)), users),
         machines=tuple(
             _machine(pod, member, inputs.containers[member.name], uid32, settings, closure_files, inputs.handler)
             for member in pods.members(pod)
@@ -143,38 +157,31 @@ def _machine(
     path, container = member.path, member.container
     own, whole = container.security_context, pod.spec.security_context
     image = pod.image(path, container)
-    user = _first(own.run_as_user if own else None, whole.run_as_user if whole else None)
-    uid = _first(user, image.user) or 0
+    who = user(pod, path, container)
+    privileged = bool(own and own.privileged)
     profile = (own and own.seccomp_profile) or (whole and whole.seccomp_profile)
     return MachinePlan(
         container=container.name,
         image=image,
         closure_files=closure_files.get(image.path, ()),
         argv=inputs.argv,
-        env=_environment(kinds.search_path(image, handler), image, uid, pod, inputs),
+        env=_environment(kinds.search_path(image, handler), image, who.uid, pod, inputs),
         directory=paths.inside(container.working_dir or image.directory),
-        uid=uid,
-        gid=_first(
-            own.run_as_group if own else None,
-            whole.run_as_group if whole else None,
-            image.group if user is None else None,
-        )
-        or 0,
-        groups=tuple((whole and whole.supplemental_groups) or ()),
+        uid=who.uid,
+        gid=who.gid,
+        groups=who.groups,
         capabilities=kinds.granted(path, container, handler, settings.bounding, host_network=bool(pod.spec.host_network)),
         no_new_privileges=bool(own and own.allow_privilege_escalation is False),
         read_only_root=bool(own and own.read_only_root_filesystem),
-        seccomp=profile.type == "RuntimeDefault" if profile else settings.seccomp_default,
+        seccomp=not privileged and (profile.type == "RuntimeDefault" if profile else settings.seccomp_default),
+        privileged=privileged,
+        unmasked=privileged or bool(own and own.proc_mount == "Unmasked"),
         mounts=tuple(kinds.mounts(mounts.mounts(pod, path, container, uid32), handler)),
         limits=resources.limits(container),
         requests=resources.requests(container),
         restart=_RESTART[member.policy],
         fallback_to_logs=container.termination_message_policy == "FallbackToLogsOnError",
     )
-
-
-def _first(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)
 
 
 def _environment(path: str, image: Image, uid: int, pod: Pod, inputs: ContainerInputs) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ import shlex
 from typing import Any
 
 from vknix.core.handlers import Handler
-from vknix.nspawn import limits, network, paths, service, swap, system
+from vknix.nspawn import limits, network, paths, service, spaces, swap, system
 from vknix.nspawn.plan import MachinePlan, PodPlan, Settings
 
 DEPOSED = 75  # exit code of a script whose epoch is over
@@ -30,19 +30,15 @@ def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Se
     undo = f"{{ systemctl stop --no-block {units}; exit 1; }}" if started else "exit 1"
     lines = [guard(settings.epoch), 'rm -f "$0" &\n', swap.volumes(plan)]
     lines += [_lost_script(plan, container, attempt) for container, attempt in lost.items()]
-    lines += [f"(\n{_network_script(plan)}) &\nnetwork=$!\n", _ipc_script(plan), _START if started else ""]
+    lines += [f"(\n{_network_script(plan, settings)}) &\nnetwork=$!\n", spaces.make(plan.uid32, plan.spaces, settings.tool)]
+    lines += [_START if started else ""]
     lines += [_start_script(plan, machine, settings) for machine in started]
     return "".join(lines) + f'wait "$network" || {undo}\nwait\ncat {paths.run(plan.uid32)}/net\n'
 
 
-def prepare(plan: PodPlan) -> str:
-    """What the files need done before a container can start: volumes in place, network, shared IPC namespace."""
-    return swap.volumes(plan) + _network_script(plan) + _ipc_script(plan)
-
-
-def _ipc_script(plan: PodPlan) -> str:
-    ipc = f"{paths.run(plan.uid32)}/ipc"
-    return f"mountpoint -q {ipc} || {{ : > {ipc}; unshare --ipc={ipc} true; }}\n" if plan.shared_ipc else ""
+def prepare(plan: PodPlan, settings: Settings) -> str:
+    """What the files need done before a container can start: volumes in place, network and what else is shared."""
+    return swap.volumes(plan) + _network_script(plan, settings) + spaces.make(plan.uid32, plan.spaces, settings.tool)
 
 
 # A unit that is there already is this attempt's, unless it only waits to be restarted.
@@ -58,11 +54,13 @@ _START = """start() {
 """
 
 
-def _network_script(plan: PodPlan) -> str:
+def _network_script(plan: PodPlan, settings: Settings) -> str:
     """The marker says that the network was made whole, and when; what a torn attempt left goes first."""
     marker = f"{paths.run(plan.uid32)}/net"
     done = f"date +%s.%N > {marker}.new\nmv {marker}.new {marker}\n"  # whole, or not there
-    made = network.make(plan.uid32, plan.addresses[0]) if plan.addresses else ""
+    users = spaces.make_users(plan.uid32, plan.spaces, settings.tool)
+    made = users + network.make(plan.uid32, plan.addresses[0], there=bool(users)) if plan.addresses else ""
+    made += spaces.set_network(plan.uid32, plan.spaces)
     again = f"if [ -e /run/netns/{network.netns(plan.uid32)} ]; then\n{network.remove(plan.uid32)}fi\n"
     return f"if [ ! -e {marker} ]; then\nset -e\n{again}{made}{done}fi\n"
 
@@ -127,10 +125,16 @@ def properties(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
 
 def systemd_run(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[str]:
     """Options of systemd-run, but for the unit's name."""
-    env = [] if machine.seccomp else ["--setenv=SYSTEMD_SECCOMP=0"]
-    if plan.shared_ipc:
-        env.append("--setenv=SYSTEMD_NSPAWN_SHARE_NS_IPC=1")
-    return [*env, "--expand-environment=no", *(f"--property={name}={value}" for name, value in properties(plan, machine, settings))]
+    env = {
+        # The filter is vktool's, so that what is exec'd has it too; but for a system's, which starts without vktool.
+        "SYSTEMD_SECCOMP=0": plan.handler is not Handler.NIXOS or not machine.seccomp,
+        "SYSTEMD_NSPAWN_SHARE_NS_IPC=1": plan.spaces.ipc or plan.spaces.host_ipc,
+        "SYSTEMD_NSPAWN_SHARE_NS_PID=1": plan.spaces.processes or plan.spaces.host_processes,
+        "SYSTEMD_NSPAWN_API_VFS_WRITABLE=1": machine.privileged,
+    }
+    given = [f"--setenv={each}" for each, holds in env.items() if holds]
+    props = [f"--property={name}={value}" for name, value in properties(plan, machine, settings)]
+    return [*given, "--expand-environment=no", *props]
 
 
 def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[str]:
@@ -140,6 +144,7 @@ def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
     supervisor = [
         settings.tool,
         "run",
+        *(["--init"] if plan.handler is Handler.NSPAWN else []),
         f"{var}/log",
         f"{var}/facts",
         *root,
@@ -149,7 +154,7 @@ def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
     ]
     if plan.handler is Handler.UNIT:
         return [*supervisor, *service.program(plan, machine)]
-    ipc = ["nsenter", f"--ipc={paths.run(plan.uid32)}/ipc"] if plan.shared_ipc else []
+    ipc = ["nsenter", f"--ipc={spaces.ipc(plan.uid32)}"] if plan.spaces.ipc else []
     return [*supervisor, "--", *ipc, *nspawn(plan, machine)]
 
 
@@ -175,7 +180,8 @@ def nspawn(plan: PodPlan, machine: MachinePlan) -> list[str]:
 
 
 def _own_options(machine: MachinePlan) -> list[str]:
-    return ["--console=pipe", "--kill-signal=SIGTERM", f"--overlay-ro=/nix:{paths.farm(machine.closure)}:/nix"]
+    """Of all capabilities vktool leaves what is asked for."""
+    return ["--console=pipe", "--kill-signal=SIGTERM", "--capability=all", f"--overlay-ro=/nix:{paths.farm(machine.closure)}:/nix"]
 
 
 def _colons(path: str) -> str:
@@ -195,9 +201,8 @@ def stop(uid32: str, containers: tuple[str, ...], *, kill: bool, gently: bool, e
 def clean(uid32: str, epoch: int) -> str:
     """Nothing of the Pod runs any more: slice, network, files. The link goes with the namespace, a moment later."""
     slice_file = f"{paths.UNITS}/{paths.pod_slice(uid32)}"
-    ipc = f"{paths.run(uid32)}/ipc"
     return (
         f"{guard(epoch)}systemctl stop --no-block {paths.pod_slice(uid32)} 2>/dev/null || :\n"
-        f"ip netns del {network.netns(uid32)} 2>/dev/null || :\n[ ! -e {ipc} ] || umount {ipc} 2>/dev/null || :\n"
+        f"ip netns del {network.netns(uid32)} 2>/dev/null || :\n{spaces.unmake(uid32)}"
         f"rm -rf {slice_file} {paths.run(uid32)} {paths.var(uid32)}\n"
     )

@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -210,4 +212,19 @@ void default_signals(void)
         signal(number, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+noreturn void end_as(int status)
+{
+    struct rlimit no_core = {0, 0};
+    sigset_t all;
+
+    if (WIFSIGNALED(status)) {
+        setrlimit(RLIMIT_CORE, &no_core);
+        signal(WTERMSIG(status), SIG_DFL);
+        sigfillset(&all);
+        raise(WTERMSIG(status));
+        sigprocmask(SIG_UNBLOCK, &all, NULL);
+    }
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }

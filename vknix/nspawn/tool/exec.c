@@ -32,7 +32,7 @@ enum { END_MS = 1000 };
 struct session {
     struct report report; // its mark is the client's nonce
     pid_t leader;
-    int leader_fd, root;
+    int leader_fd, root, processes;
     bool user_namespace;
     char cgroup[PATH_MAX];
     int master, slave; // the terminal inside; -1 without
@@ -65,6 +65,8 @@ static void find_leader(struct session *session, const char *unit)
     session->root = session->leader_fd < 0 ? -1 : open(file, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (session->root < 0 || syscall(SYS_pidfd_send_signal, session->leader_fd, 0, NULL, 0) < 0)
         fail(&session->report, NOT_ENTERED, "the container has no process to join");
+    path(file, "/proc/%d/ns/pid_for_children", session->leader); // the Pod's, where its containers share one
+    session->processes = open(file, O_RDONLY | O_CLOEXEC);
     session->user_namespace = differs(session->leader, "user");
 }
 
@@ -278,7 +280,7 @@ static pid_t start(struct session *session, const struct identity *who, char **a
 {
     if (mkdir(session->cgroup, 0755) < 0)
         fail(&session->report, NOT_ENTERED, "%s: %m", session->cgroup);
-    pid_t pid = setns(session->leader_fd, CLONE_NEWPID) < 0 ? -1 : fork(); // into the PID namespace go only children
+    pid_t pid = setns(session->processes, CLONE_NEWPID) < 0 ? -1 : fork(); // into the PID namespace go only children
     if (pid == 0)
         child(session, who, argv);
     if (pid < 0) {

@@ -52,29 +52,60 @@ static void parse_groups(struct identity *who, char *text)
         who->groups[who->group_count++] = strtoul(p, NULL, 10);
 }
 
-void load_identity(const struct report *report, const char *file, struct identity *who)
+/* A number N and N fields after it, ended by NULL; NULL where there can't be so many. */
+static char **parse_list(char **at, char *end)
 {
-    struct stat st;
+    size_t count = strtoul(field(at, end), NULL, 10);
+    char **list = *at <= end && count <= (size_t)(end - *at) ? calloc(count + 1, sizeof(char *)) : NULL;
 
-    if (stat(file, &st) < 0)
-        fail(report, NOT_ENTERED, "%s: %m", file);
-    char *text = malloc(st.st_size + 1);
-    ssize_t size = text ? slurp(file, text, st.st_size + 1) : -1;
-    if (size < 0)
-        fail(report, NOT_ENTERED, "%s: %m", file);
+    for (size_t i = 0; list && i < count; i++)
+        list[i] = field(at, end);
+    return list;
+}
+
+static int parse(char *text, size_t size, struct identity *who)
+{
     char *at = text, *end = text + size;
+
     who->capabilities = strtoull(field(&at, end), NULL, 16);
     who->uid = strtoul(field(&at, end), NULL, 10);
     who->gid = strtoul(field(&at, end), NULL, 10);
     parse_groups(who, field(&at, end));
-    who->no_new_privileges = *field(&at, end) == '1';
+    who->flags = field(&at, end);
+    who->base = strtoul(field(&at, end), NULL, 10);
     who->directory = field(&at, end);
-    size_t count = strtoul(field(&at, end), NULL, 10);
-    who->environment = count < (size_t)size ? calloc(count + 1, sizeof(char *)) : NULL;
-    if (!who->environment)
-        fail(report, NOT_ENTERED, "%s: not a spec", file);
-    for (size_t i = 0; i < count; i++)
-        who->environment[i] = field(&at, end);
+    who->environment = parse_list(&at, end);
+    who->mapped = who->environment ? parse_list(&at, end) : NULL;
+    errno = EINVAL;
+    return who->mapped ? 0 : -1;
+}
+
+int read_identity(int fd, struct identity *who)
+{
+    struct stat st;
+    ssize_t n = 1;
+    size_t have = 0;
+
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -1;
+    char *text = calloc(st.st_size + 1, 1);
+    while (text && n > 0 && have < (size_t)st.st_size)
+        have += (n = pread(fd, text + have, st.st_size - have, have)) > 0 ? n : 0;
+    return text && n >= 0 ? parse(text, have, who) : -1;
+}
+
+void load_identity(const struct report *report, const char *file, struct identity *who)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+
+    if (read_identity(fd, who) < 0)
+        fail(report, NOT_ENTERED, "%s: %m", file);
+    close(fd);
+}
+
+bool is(const struct identity *who, char flag)
+{
+    return strchr(who->flags, flag) != NULL;
 }
 
 void become(const struct report *report, const struct identity *who)
@@ -82,6 +113,8 @@ void become(const struct report *report, const struct identity *who)
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct data[2] = {{0}};
 
+    if (is(who, SECCOMP)) // while it may still be done without no_new_privs
+        must(report, install_filter(who->capabilities), "seccomp");
     for (int c = 0; c < 64; c++)
         if (!(who->capabilities >> c & 1) && prctl(PR_CAPBSET_READ, c, 0, 0, 0) == 1)
             must(report, prctl(PR_CAPBSET_DROP, c, 0, 0, 0), "bounding set");
@@ -96,7 +129,7 @@ void become(const struct report *report, const struct identity *who)
         data[i].inheritable = 0;
     }
     must(report, syscall(SYS_capset, &header, data), "capset");
-    if (who->no_new_privileges)
+    if (is(who, NO_NEW_PRIVILEGES))
         must(report, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     must(report, prctl(PR_SET_PDEATHSIG, SIGKILL), "parent death signal");
 }

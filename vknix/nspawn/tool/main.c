@@ -1,6 +1,6 @@
 /* vktool: what vknix needs on a bare host, as one static program. Only vknix and the units that it writes call it.
 
-   vktool run [--stdin|--stdin-once] [--tty] [--pids=RUNFILE] LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV...
+   vktool run [--init] [--stdin|--stdin-once] [--tty] [--pids=RUNFILE] LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV...
        ExecStart of a container: one attempt. Fresh ROOT, empty TERMLOG, RUNFILE written; ARGV runs once the file SANDBOX is
        there, its output goes to LOGDIR/<attempt>.log, its end is ours. What goes wrong before ARGV runs is one line `vktool: ...` and exit 1.
        It listens on `attach` beside RUNFILE. ARGV's stdin is empty unless asked for; --stdin-once: it ends with the first who
@@ -13,9 +13,16 @@
        `fallback` is the policy FallbackToLogsOnError.
    vktool exec RUNFILE SPEC N NONCE tty|notty -- ARGV...
        ARGV in the running container, in the cgroup exec-N of its unit. SPEC holds, each ended by NUL: capabilities in hex, uid,
-       gid, groups (`1,2` or `-`), no_new_privs (0 or 1), directory, number of environment strings, and these.
+       gid, groups (`1,2` or `-`), flags (see vktool.h), host's number of user 0, directory, number of environment strings, these,
+       number of mounts whose users are mapped, and these.
        Exit: the command's own, 128 + n after signal n. Where it never ran: one line `NONCE ...` on stderr, and 127 (not found),
        126 (can't be executed) or 125 (no running container to enter).
+   vktool init ARGV...
+       The first process of a container, which `run` starts through nspawn: becomes what the file `identity` beside RUNFILE says.
+   vktool pause FILE
+       A Pod's PID namespace, pinned to FILE for as long as this runs.
+   vktool spaces BASE USERS NETWORK IPC
+       A user namespace of 65536 users from BASE on, with a network and IPC of its own, pinned to three files.
    vktool logs LOGDIR ATTEMPT TAIL SINCE_NS LIMIT follow|all stamps|plain
        The log of one attempt; TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the start. Exit 2 without a log.
    vktool attach RUNFILE LOGDIR
@@ -31,10 +38,11 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*main)(int, char **);
-    } verbs[] = {{"run", run}, {"fact", fact}, {"exec", exec}, {"logs", logs}, {"attach", attach}};
+    } verbs[] = {{"run", run}, {"fact", fact}, {"exec", exec}, {"logs", logs}, {"attach", attach}, {"init", init},
+                 {"pause", pause_pod}, {"spaces", spaces}};
 
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].main(argc - 2, argv + 2);
-    die(64, "the first argument must be run, fact, exec, logs or attach");
+    die(64, "the first argument is no verb of this program");
 }

@@ -21,22 +21,31 @@ static void pass_on(const struct notify *notify, const char *text, size_t size)
         sendto(notify->fd, text, size, MSG_NOSIGNAL, (const struct sockaddr *)&notify->systemd, notify->systemd_size);
 }
 
-void open_notify(struct notify *notify)
+/* Takes the address of systemd's socket; false where there is none. */
+static bool find_systemd(struct notify *notify)
 {
     const char *systemd = getenv("NOTIFY_SOCKET");
+
+    if (!systemd || !*systemd || strlen(systemd) >= sizeof notify->systemd.sun_path)
+        return false;
+    notify->systemd.sun_family = AF_UNIX;
+    memcpy(notify->systemd.sun_path, systemd, strlen(systemd));
+    notify->systemd_size = offsetof(struct sockaddr_un, sun_path) + strlen(systemd);
+    if (*systemd == '@')
+        notify->systemd.sun_path[0] = '\0';
+    return true;
+}
+
+void open_notify(struct notify *notify)
+{
     struct sockaddr_un own = {.sun_family = AF_UNIX};
     socklen_t size = sizeof own.sun_family; // no name: the kernel gives one that nobody has
     char name[sizeof own.sun_path + 1];
     int on = 1;
 
     notify->fd = -1;
-    if (!systemd || !*systemd || strlen(systemd) >= sizeof notify->systemd.sun_path)
+    if (!find_systemd(notify))
         return;
-    notify->systemd.sun_family = AF_UNIX;
-    memcpy(notify->systemd.sun_path, systemd, strlen(systemd));
-    notify->systemd_size = offsetof(struct sockaddr_un, sun_path) + strlen(systemd);
-    if (*systemd == '@')
-        notify->systemd.sun_path[0] = '\0';
     notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (notify->fd < 0 || setsockopt(notify->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ||
         bind(notify->fd, (struct sockaddr *)&own, size) < 0)
@@ -97,6 +106,18 @@ static bool program_runs(pid_t leader, pid_t starter)
     return stat(file, &now) == 0 && (now.st_dev != before.st_dev || now.st_ino != before.st_ino);
 }
 
+void take_report(struct notify *notify)
+{
+    char text[PATH_MAX + 256];
+    ssize_t n = read(notify->report, text, sizeof text - 1);
+
+    close(notify->report);
+    notify->report = -1;
+    notify->running = n == 0;
+    if (n > 0)
+        write_all(STDERR_FILENO, text, n);
+}
+
 static void say_ready(struct notify *notify)
 {
     pass_on(notify, READY, sizeof READY - 1);
@@ -111,12 +132,14 @@ void hold_ready(struct notify *notify, pid_t child)
 
 void check_ready(struct notify *notify, pid_t starter)
 {
-    if (notify->held && (!notify->leader || program_runs(notify->leader, starter)))
+    if (notify->held && notify->report < 0 && (notify->running || !notify->leader || program_runs(notify->leader, starter)))
         say_ready(notify);
 }
 
 void end_notify(struct notify *notify, int status)
 {
+    if (notify->report >= 0)
+        take_report(notify);
     if (notify->fd < 0)
         return;
     take_notify(notify); // READY and what came with it are two messages
@@ -124,4 +147,13 @@ void end_notify(struct notify *notify, int status)
     if (notify->held && WIFEXITED(status) && WEXITSTATUS(status) == 0)
         say_ready(notify); // it ran and was done before it was looked at; systemd would call that a failure
     close(notify->fd);
+}
+
+void tell_systemd(const char *text)
+{
+    struct notify notify = {.fd = -1};
+
+    if (find_systemd(&notify) && (notify.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) >= 0)
+        pass_on(&notify, text, strlen(text));
+    close(notify.fd);
 }

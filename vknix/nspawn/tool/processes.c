@@ -3,11 +3,9 @@
 #include "vktool.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 /* The numbers of a process, one for each PID namespace that it is in, ours first: how many, and the last one. */
@@ -38,7 +36,21 @@ static int depth_if_first(pid_t pid)
     return number == 1 ? depth : 0;
 }
 
-/* The container's first process among those in a cgroup.procs: its PID 1, else whoever stands first. 0 without any. */
+/* When a process began, in the kernel's ticks; the last of all where it is gone. */
+static unsigned long long began(pid_t pid)
+{
+    char file[64], text[4096], *p;
+    unsigned long long ticks;
+
+    snprintf(file, sizeof file, "/proc/%d/stat", pid);
+    if (slurp(file, text, sizeof text) < 0 || !(p = strrchr(text, ')')) ||
+        sscanf(p + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &ticks) != 1)
+        return ULLONG_MAX;
+    return ticks;
+}
+
+/* The container's first process among those in a cgroup.procs: its PID 1, else (its processes are the Pod's or the host's) the
+   oldest. 0 without any. */
 static pid_t first_process(const char *procs)
 {
     FILE *file = fopen(procs, "re");
@@ -47,7 +59,7 @@ static pid_t first_process(const char *procs)
 
     while (file && fscanf(file, "%d", &pid) == 1) {
         int depth = depth_if_first(pid);
-        if (!first || (depth && depth < least))
+        if (!first || (depth && depth < least) || (!depth && least == INT_MAX && began(pid) < began(first)))
             first = pid;
         if (depth && depth < least)
             least = depth;
@@ -70,25 +82,18 @@ pid_t find_process(const char *unit)
     return found;
 }
 
-void join_processes(const char *runfile)
+int open_processes(const char *runfile)
 {
     struct attempt attempt;
     char unit[PATH_MAX], file[64];
 
     if (load_attempt(runfile, &attempt) < 0 || cgroup_dir(attempt.cgroup, unit) < 0)
         die(1, "the container whose processes are to be shared does not run: %s: %m", runfile);
-    snprintf(file, sizeof file, "/proc/%d/ns/pid", find_process(unit));
+    snprintf(file, sizeof file, "/proc/%d/ns/pid_for_children", find_process(unit)); // the Pod's, where its containers share one
     int fd = open(file, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || setns(fd, CLONE_NEWPID) < 0)
+    if (fd < 0)
         die(1, "the PID namespace of the container whose processes are to be shared: %m");
-    close(fd);
-}
-
-int show_processes(void)
-{
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
-        return -1;
-    return mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+    return fd;
 }
 
 pid_t find_child(pid_t parent, pid_t told)

@@ -111,6 +111,7 @@ static bool sweep(int top)
 struct copy {
     int top;
     mode_t writable; // added to each mode: a store path has no w
+    uid_t base; // added to each owner
 };
 
 /* Copies what `from` holds into `to`, both open directories; takes both over. */
@@ -132,14 +133,14 @@ static void copy_file(const struct copy *copy, int from, int to, const char *nam
             break;
         left -= n;
     }
-    if (in < 0 || out < 0 || left > 0 || fchown(out, st->st_uid, st->st_gid) < 0 ||
+    if (in < 0 || out < 0 || left > 0 || fchown(out, copy->base + st->st_uid, copy->base + st->st_gid) < 0 ||
         fchmod(out, (st->st_mode & 07777) | copy->writable) < 0)
         die(1, "can't copy %s to the root: %m", name);
     close(in);
     close(out);
 }
 
-static void copy_link(int from, int to, const char *name, const struct stat *st)
+static void copy_link(const struct copy *copy, int from, int to, const char *name, const struct stat *st)
 {
     char target[PATH_MAX];
     ssize_t n = readlinkat(from, name, target, sizeof target - 1);
@@ -147,7 +148,7 @@ static void copy_link(int from, int to, const char *name, const struct stat *st)
     target[n < 0 ? 0 : n] = 0;
     if (n >= 0 && symlinkat(target, to, name) < 0 && errno == EEXIST)
         return;
-    if (n < 0 || fchownat(to, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW) < 0)
+    if (n < 0 || fchownat(to, name, copy->base + st->st_uid, copy->base + st->st_gid, AT_SYMLINK_NOFOLLOW) < 0)
         die(1, "can't copy the link %s to the root: %m", name);
 }
 
@@ -172,7 +173,7 @@ static void copy_directory(const struct copy *copy, int from, int to, const char
     bool made = mkdirat(to, name, 0700) == 0 || errno == EEXIST;
     int target = made ? open_target(copy, to, name) : -1;
 
-    if (from < 0 || target < 0 || fstat(from, &st) < 0 || fchown(target, st.st_uid, st.st_gid) < 0 ||
+    if (from < 0 || target < 0 || fstat(from, &st) < 0 || fchown(target, copy->base + st.st_uid, copy->base + st.st_gid) < 0 ||
         fchmod(target, (st.st_mode & 07777) | copy->writable) < 0)
         die(1, "can't make the directory %s in the root: %m", name);
     copy_into(copy, from, target);
@@ -190,7 +191,7 @@ static void copy_into(const struct copy *copy, int from, int to)
         if (S_ISDIR(st.st_mode))
             copy_directory(copy, openat(from, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), to, entry->d_name);
         else if (S_ISLNK(st.st_mode))
-            copy_link(from, to, entry->d_name, &st);
+            copy_link(copy, from, to, entry->d_name, &st);
         else
             copy_file(copy, from, to, entry->d_name, &st);
     }
@@ -198,10 +199,10 @@ static void copy_into(const struct copy *copy, int from, int to)
     close(to);
 }
 
-/* Copies one tree into the root; `writable` as in struct copy. */
-static void copy_tree(const char *tree, int top, mode_t writable)
+/* Copies one tree into the root; `writable` and `base` as in struct copy. */
+static void copy_tree(const char *tree, int top, mode_t writable, uid_t base)
 {
-    struct copy copy = {.top = top, .writable = writable};
+    struct copy copy = {.top = top, .writable = writable, .base = base};
     int from = open(tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int to = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -223,7 +224,7 @@ static void set_mode(int top, const char *name, mode_t mode)
 
 /* Fills the root: an image's tree first where `list` names one, then the skeleton, then the image's modes. `list` has the tree on
    its first line, and `MODE PATH` for each file whose mode a store path can't hold. */
-static void fill(int top, const char *list, const char *skeleton)
+static void fill(int top, const char *list, const char *skeleton, uid_t base)
 {
     char line[PATH_MAX + 16];
     unsigned mode;
@@ -234,9 +235,9 @@ static void fill(int top, const char *list, const char *skeleton)
         die(1, "%s: %m", list);
     if (file && fgets(line, sizeof line, file)) {
         line[strcspn(line, "\n")] = 0;
-        copy_tree(line, top, S_IWUSR);
+        copy_tree(line, top, S_IWUSR, base);
     }
-    copy_tree(skeleton, top, 0);
+    copy_tree(skeleton, top, 0, base);
     while (file && fgets(line, sizeof line, file)) {
         line[strcspn(line, "\n")] = 0;
         if (sscanf(line, "%o %n", &mode, &at) == 1)
@@ -246,7 +247,7 @@ static void fill(int top, const char *list, const char *skeleton)
         fclose(file);
 }
 
-void fresh_root(const char *root, const char *skeleton)
+void fresh_root(const char *root, const char *skeleton, uid_t base)
 {
     char parent[PATH_MAX], image[PATH_MAX];
     const char *name = strrchr(root, '/');
@@ -267,7 +268,7 @@ void fresh_root(const char *root, const char *skeleton)
     if (mkdirat(at, name, 0755) < 0 || (top = open_below(at, name)) < 0)
         die(1, "%s: %m", root);
     path(image, "%s.image", skeleton);
-    fill(top, image, skeleton);
+    fill(top, image, skeleton, base);
     close(top);
     close(at);
 }

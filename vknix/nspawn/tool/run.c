@@ -11,14 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/resource.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 65536, DRAIN_MS = 1000, SANDBOX_MS = 30000, LOOK_MS = 1 };
+enum { CHUNK = 65536, DRAIN_MS = 1000, SANDBOX_MS = 30000, LOOK_MS = 1, HIGH = 32 };
 
 /* The log file. Whole records only: what can't be written is dropped as a block, and counted. */
 struct log {
@@ -27,6 +28,12 @@ struct log {
     long long lost;
     size_t used;
     char text[4 * CHUNK];
+};
+
+/* What goes through nspawn to `init`, if that is what ARGV starts. */
+struct passed {
+    int fds[PASS_END - PASS_PROGRAM];
+    bool any;
 };
 
 /* One output of the child: `have` bytes wait for the end of their line. */
@@ -169,16 +176,111 @@ static void leave_unit_cgroup(const char *unit)
         die(1, "%s: %m", shim);
 }
 
+/* Moves a descriptor out of the way of those that are passed. */
+static int raise_fd(int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
+
+    if (high < 0)
+        die(1, "a file for init: %m");
+    close(fd);
+    return high;
+}
+
+/* Opens what is passed; /dev/null where there is no such file. */
+static int open_high(const char *file, int flags)
+{
+    int fd = open(file, flags | O_CLOEXEC);
+
+    return raise_fd(fd < 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : fd);
+}
+
+/* A copy of this program, which nobody in a container can write to. */
+static int own_copy(void)
+{
+    int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    int copy = memfd_create("vktool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct stat st;
+    off_t done = 0;
+
+    if (from < 0 || copy < 0 || fstat(from, &st) < 0)
+        die(1, "a copy of vktool: %m");
+    while (done < st.st_size && sendfile(copy, from, NULL, st.st_size - done) > 0)
+        done = lseek(copy, 0, SEEK_CUR);
+    if (done < st.st_size || fcntl(copy, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+        die(1, "a copy of vktool: %m");
+    close(from);
+    return raise_fd(copy);
+}
+
+/* Opens what `init` needs and is there already. `report`: where `init` is heard. */
+static void open_passed(struct passed *passed, const char *runfile, struct identity *who, int *report)
+{
+    const char *slash = strrchr(runfile, '/');
+    int length = slash ? (int)(slash - runfile) : 0;
+    char file[PATH_MAX];
+    int ends[2];
+
+    path(file, "%.*s/identity", length, runfile);
+    passed->fds[PASS_IDENTITY - PASS_PROGRAM] = open_high(file, O_RDONLY);
+    if (read_identity(passed->fds[PASS_IDENTITY - PASS_PROGRAM], who) < 0)
+        die(1, "%s: %m", file);
+    passed->fds[PASS_PROGRAM - PASS_PROGRAM] = own_copy();
+    passed->fds[PASS_DEVICES - PASS_PROGRAM] = open_high(is(who, PRIVILEGED) ? "/dev" : "/dev/null", O_RDONLY);
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        die(1, "pipe: %m");
+    *report = ends[0];
+    passed->fds[PASS_REPORT - PASS_PROGRAM] = raise_fd(ends[1]);
+}
+
+/* Opens what is made with the Pod's sandbox: its namespaces are pinned two directories above the run file. `shares`: the run file of
+   the container whose processes this one is to be among. */
+static void open_namespaces(struct passed *passed, const char *runfile, const char *shares)
+{
+    const char *slash = strrchr(runfile, '/');
+    int length = slash ? (int)(slash - runfile) : 0;
+    char file[PATH_MAX];
+
+    if (!passed->any)
+        return;
+    path(file, "%.*s/../../pid", length, runfile);
+    passed->fds[PASS_PROCESSES - PASS_PROGRAM] = shares ? raise_fd(open_processes(shares)) : open_high(file, O_RDONLY);
+    path(file, "%.*s/../../users", length, runfile);
+    passed->fds[PASS_USERS - PASS_PROGRAM] = open_high(file, O_RDONLY);
+}
+
+/* Puts them where nspawn looks for what it is to pass on. */
+static void place_passed(const struct passed *passed)
+{
+    char number[32];
+
+    if (!passed->any)
+        return;
+    for (int fd = PASS_PROGRAM; fd < PASS_END; fd++)
+        if (dup2(passed->fds[fd - PASS_PROGRAM], fd) < 0)
+            _exit(1);
+    snprintf(number, sizeof number, "%d", PASS_END - PASS_PROGRAM);
+    setenv("LISTEN_FDS", number, 1);
+    snprintf(number, sizeof number, "%d", (int)getpid());
+    setenv("LISTEN_PID", number, 1);
+}
+
+static void close_passed(const struct passed *passed)
+{
+    for (int i = 0; passed->any && i < PASS_END - PASS_PROGRAM; i++)
+        close(passed->fds[i]);
+}
+
 static bool is_service(char **argv)
 {
     return strcmp(argv[0], "service") == 0;
 }
 
 /* ARGV as `run` takes it: what follows `--` is executed, what follows `service` is a service to become. */
-static noreturn void child(char **argv, const char *unit, const int *stdio, bool shares_processes)
+static noreturn void child(char **argv, const char *unit, const int *stdio, const struct passed *passed)
 {
     char procs[PATH_MAX];
-    int journal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    int journal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, HIGH);
 
     path(procs, "%s/cgroup.procs", unit);
     // nspawn's own messages belong to the journal, where `fact` reads them, and not to the container's log
@@ -188,7 +290,8 @@ static noreturn void child(char **argv, const char *unit, const int *stdio, bool
         dup2(stdio[2], STDERR_FILENO) == STDERR_FILENO) {
         if (is_service(argv))
             become_service(argv + 1, unit, journal);
-        if (poke(procs, "0") == 0 && (!shares_processes || show_processes() == 0))
+        place_passed(passed);
+        if (poke(procs, "0") == 0)
             execvp(argv[1], argv + 1);
     }
     dprintf(journal, "vktool: exec %s: %m\n", argv[1]);
@@ -222,7 +325,7 @@ static void set_terminal(struct run *run, int master)
 }
 
 /* Starts ARGV in the unit's own cgroup, its input and outputs connected. A service has a terminal of the host's. */
-static void start(struct run *run, char **argv, const char *unit, const char *shares)
+static void start(struct run *run, char **argv, const char *unit, const struct passed *passed)
 {
     int out[2], err[2], slave;
     int stdio[3] = {open_input(&run->door)};
@@ -235,16 +338,15 @@ static void start(struct run *run, char **argv, const char *unit, const char *sh
         set_terminal(run, own_terminal(&slave));
         stdio[0] = stdio[1] = stdio[2] = slave;
     }
-    if (shares)
-        join_processes(shares);
     run->pid = fork();
     if (run->pid < 0)
         die(1, "fork: %m");
     if (run->pid == 0)
-        child(argv, unit, stdio, shares);
+        child(argv, unit, stdio, passed);
     close(stdio[0]);
     close(out[1]);
     close(err[1]);
+    close_passed(passed);
     run->streams[OUT].fd = out[0];
     run->streams[ERR].fd = err[0];
 }
@@ -299,7 +401,7 @@ static bool all_closed(const struct run *run)
 /* Until the child has ended and all is read out that it wrote, or DRAIN_MS have passed since: the wait status. */
 static int supervise(struct run *run, int signals)
 {
-    enum { SIGNALS = STREAMS, NOTIFY, DOOR, COUNT = DOOR + DOOR_FDS };
+    enum { SIGNALS = STREAMS, NOTIFY, REPORT, DOOR, COUNT = DOOR + DOOR_FDS };
     struct pollfd fds[COUNT];
     long long deadline = 0;
     int status = 0;
@@ -309,14 +411,18 @@ static int supervise(struct run *run, int signals)
             fds[i] = (struct pollfd){run->streams[i].fd, POLLIN, 0};
         fds[SIGNALS] = (struct pollfd){signals, POLLIN, 0};
         fds[NOTIFY] = (struct pollfd){run->notify.fd, POLLIN, 0};
+        fds[REPORT] = (struct pollfd){run->notify.report, POLLIN, 0};
         door_fds(&run->door, fds + DOOR);
         long long left = deadline - monotonic_ms();
         if (deadline && (left <= 0 || all_closed(run)))
             break;
-        if (poll(fds, COUNT, deadline ? (int)left : run->notify.held || lacks_terminal(run) ? LOOK_MS : -1) < 0)
+        bool looks = (run->notify.held && run->notify.report < 0) || lacks_terminal(run);
+        if (poll(fds, COUNT, deadline ? (int)left : looks ? LOOK_MS : -1) < 0)
             continue;
         if (fds[NOTIFY].revents)
             take_notify(&run->notify);
+        if (fds[REPORT].revents)
+            take_report(&run->notify);
         if (!deadline && lacks_terminal(run))
             take_terminal(run);
         take_outputs(run, fds);
@@ -332,22 +438,6 @@ static int supervise(struct run *run, int signals)
     return status;
 }
 
-/* Ends as the child did. */
-static noreturn void end_as(int status)
-{
-    struct rlimit no_core = {0, 0};
-    sigset_t all;
-
-    if (WIFSIGNALED(status)) {
-        setrlimit(RLIMIT_CORE, &no_core);
-        signal(WTERMSIG(status), SIG_DFL);
-        sigfillset(&all);
-        raise(WTERMSIG(status));
-        sigprocmask(SIG_UNBLOCK, &all, NULL);
-    }
-    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
-}
-
 /* Waits until the file is there: the Pod's network is made while its units start. */
 static void await_sandbox(const char *file)
 {
@@ -361,11 +451,11 @@ static void await_sandbox(const char *file)
     }
 }
 
-static const char USAGE[] = "run [--stdin|--stdin-once] [--tty] [--pids=RUNFILE] LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX "
+static const char USAGE[] = "run [--init] [--stdin|--stdin-once] [--tty] [--pids=RUNFILE] LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX "
                             "-- ARGV... | service IDENTITY COMMAND NETNS";
 
 /* Takes the options: how many words they are. */
-static int take_options(int argc, char **argv, struct door *door, const char **shares)
+static int take_options(int argc, char **argv, struct door *door, bool *init, const char **shares)
 {
     int i = 0;
 
@@ -373,6 +463,7 @@ static int take_options(int argc, char **argv, struct door *door, const char **s
         door->once |= strcmp(argv[i], "--stdin-once") == 0;
         door->reads |= door->once || strcmp(argv[i], "--stdin") == 0;
         door->tty |= strcmp(argv[i], "--tty") == 0;
+        *init |= strcmp(argv[i], "--init") == 0;
         if (strncmp(argv[i], "--pids=", 7) == 0)
             *shares = argv[i] + 7;
     }
@@ -382,12 +473,14 @@ static int take_options(int argc, char **argv, struct door *door, const char **s
 int run(int argc, char **argv)
 {
     static struct run run = {.streams = {{.name = "stdout", .fd = -1}, {.name = "stderr", .fd = -1}, {.name = "stdout", .fd = -1}},
-                             .notify = {.fd = -1},
+                             .notify = {.fd = -1, .report = -1},
                              .door = {.terminal = -1}};
+    static struct identity who;
+    struct passed passed = {.any = false};
     char unit[PATH_MAX];
     const char *shares = NULL;
 
-    int taken = take_options(argc, argv, &run.door, &shares);
+    int taken = take_options(argc, argv, &run.door, &passed.any, &shares);
     argc -= taken;
     argv += taken;
     if (argc < 9 || (strcmp(argv[7], "--") != 0 && !(is_service(argv + 7) && argc == 11)))
@@ -397,8 +490,10 @@ int run(int argc, char **argv)
     run.attempt = this_attempt(argv[1]);
     if (cgroup_dir(run.attempt.cgroup, unit) < 0)
         die(1, "no cgroup2 is mounted here: %m");
+    if (passed.any)
+        open_passed(&passed, argv[5], &who, &run.notify.report);
     if (strcmp(argv[2], "-") != 0)
-        fresh_root(argv[2], argv[3]);
+        fresh_root(argv[2], argv[3], who.base);
     empty_file(argv[4]);
     open_log(&run.log, argv[0], run.attempt.number);
     leave_unit_cgroup(unit);
@@ -406,8 +501,9 @@ int run(int argc, char **argv)
     if (save_attempt(argv[5], &run.attempt) < 0)
         die(1, "%s: %m", argv[5]);
     await_sandbox(argv[6]);
+    open_namespaces(&passed, argv[5], shares);
     open_notify(&run.notify);
-    start(&run, argv + 7, unit, shares);
+    start(&run, argv + 7, unit, &passed);
     run.starter = is_service(argv + 7) ? getpid() : run.pid;
     run.had_terminal = run.door.terminal >= 0;
     if (is_service(argv + 7))

@@ -29,6 +29,8 @@ struct notify {
     socklen_t systemd_size;
     pid_t leader;
     bool held;
+    int report; // from `init`: its end says that the program runs; -1 where there is no `init`, or it has spoken
+    bool running;
 };
 
 enum { GUESTS = 16, DOOR_FDS = GUESTS + 2, FRAME = 4096 };
@@ -59,21 +61,38 @@ struct report {
 
 enum { NOT_ENTERED = 125, NOT_RUN = 126, NOT_FOUND = 127, GROUPS = 1024 };
 
-/* What a process of the container is. */
+/* What `run` passes to `init` through nspawn, as systemd passes sockets: file descriptors from 3 on. */
+enum { PASS_PROGRAM = 3, PASS_IDENTITY, PASS_REPORT, PASS_PROCESSES, PASS_USERS, PASS_DEVICES, PASS_END };
+
+/* Flags of an identity. */
+enum {
+    NO_NEW_PRIVILEGES = 'n',
+    SECCOMP = 's',
+    UNMASKED = 'u', // all of /proc and /sys
+    PRIVILEGED = 'p',
+    OWN_USERS = 'U', // a user namespace of the Pod
+};
+
+/* What a process of a container is. `base`: the host's number of user 0; `mapped`: the mounts that are to be seen so. */
 struct identity {
     unsigned long long capabilities;
     uid_t uid;
     gid_t gid;
     gid_t groups[GROUPS];
     size_t group_count;
-    bool no_new_privileges;
+    const char *flags;
+    uid_t base;
     const char *directory;
     char **environment;
+    char **mapped;
 };
 
 int run(int argc, char **argv);
 int fact(int argc, char **argv);
 int exec(int argc, char **argv);
+int init(int argc, char **argv);
+int pause_pod(int argc, char **argv);
+int spaces(int argc, char **argv);
 int logs(int argc, char **argv);
 int attach(int argc, char **argv);
 
@@ -126,14 +145,25 @@ noreturn void become_command(const struct report *report, const struct identity 
    one line on `journal`, and exit 1. */
 noreturn void become_service(char **words, const char *unit, int journal);
 /* Makes `root` a fresh copy of the directory `skeleton`, on top of the image that the file `skeleton`.image names, if it is there;
-   what was in `root` is gone. Dies where it can't. */
-void fresh_root(const char *root, const char *skeleton);
+   what was in `root` is gone. Owners count from `base`. Dies where it can't. */
+void fresh_root(const char *root, const char *skeleton, uid_t base);
+/* The same from an open file: -1 where it is none. */
+int read_identity(int fd, struct identity *who);
+bool is(const struct identity *who, char flag);
+/* System calls that RuntimeDefault refuses to the holder of these capabilities fail from now on. */
+int install_filter(unsigned long long capabilities);
+/* Ends this process as a wait status says. */
+noreturn void end_as(int status);
+/* Sends a message to systemd, where it listens. */
+void tell_systemd(const char *text);
 /* Puts a socket of its own in place of systemd's, for the child to come. */
 void open_notify(struct notify *notify);
 /* This process says for its child that it is ready, once it runs. */
 void hold_ready(struct notify *notify, pid_t child);
 /* Takes one message from it. */
 void take_notify(struct notify *notify);
+/* Takes the last word of `init`: that the program runs, or why it does not, which goes to the journal. */
+void take_report(struct notify *notify);
 /* Passes a held READY on once the machine's program runs, which is when it is not what `starter` is. */
 void check_ready(struct notify *notify, pid_t starter);
 /* The child has ended so: the last word. */
@@ -151,10 +181,8 @@ void greet(struct door *door, long attempt, off_t now);
 int copy_terminal(pid_t nspawn);
 /* A terminal of the host, which only a service has: the end that is ours. */
 int own_terminal(int *slave);
-/* Children of this process will be in the PID namespace of the container that the run file names. Dies where it does not run. */
-void join_processes(const char *runfile);
-/* In a child of such a process: its /proc shows those processes. */
-int show_processes(void);
+/* The PID namespace of the container that a run file names. Dies where it does not run. */
+int open_processes(const char *runfile);
 /* The child of `parent` that is `told` where they are; `told` itself where there is none. */
 pid_t find_child(pid_t parent, pid_t told);
 /* The container's first process, by the directory of its unit's cgroup; 0 without. */
