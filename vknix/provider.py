@@ -139,7 +139,8 @@ class Provider(Protocol):
         """Makes what is missing of the Pod's sandbox, files and closures, and starts the containers named in `run`.
 
         A closure that must be fetched is fetched in the background: nothing starts, and its images' facts say how it goes. A
-        container that waits for its host to restart it is started at once.
+        container that waits for its host to restart it is started at once. What `inputs.handler` says is in the facts from then on:
+        a Pod keeps the kind of machine that it began with.
         """
 
     async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:

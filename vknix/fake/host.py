@@ -231,6 +231,10 @@ class FakeHost:
         of = self._pods.get(uid)
         return of.containers.get(name) if of is not None else None
 
+    def seen(self, uid: Uid) -> PodFacts:
+        """What it has of a Pod."""
+        return self._seen(self._pods[uid]).facts
+
     def connect(self, address: str, port: int) -> Wire:
         """Refused where no container that runs listens there."""
         for of in self._pods.values():

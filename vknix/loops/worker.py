@@ -18,6 +18,7 @@ from vknix.core import pod as pods
 from vknix.core.container_status import View
 from vknix.core.decide import Row, Step, Turn
 from vknix.core.facts import HostName, HostState, PodFacts, State, Uid
+from vknix.core.handlers import Handler
 from vknix.core.happenings import Happening
 from vknix.core.pod import Pod, PodRecord
 from vknix.errors import Conflict, Deposed, HostFailed, NotFound, Refused, Unreachable
@@ -101,8 +102,9 @@ class Worker:
             return time.time() + backoff[min(self._failures, len(backoff)) - 1]
 
     async def _turn(self, pod: Pod) -> float | None:
+        handler = await self._handler(pod)  # before anything is looked at: nothing may change while it is looked at
         facts = self._facts(pod)
-        await self._judge(pod, facts)
+        self._judge(pod, facts, handler)
         place = self._place(pod, facts)
         lost = self._lost(pod, place)
         if facts is not None and lost is None:
@@ -152,13 +154,18 @@ class Worker:
                 pass
         return None
 
-    async def _judge(self, pod: Pod, facts: PodFacts | None) -> None:
-        if facts is not None or decide.row(pod) is not Row.WANTED or self._refused is not None:
-            return
+    async def _handler(self, pod: Pod) -> Handler | None:
+        """Of a Pod that no host has shown yet; None where that is not to be had now: its start will say so, and try again."""
+        if self._uid in self._ledger.seen:
+            return None
         try:
-            handler = await self._starter.handler(pod, None)
+            return await self._starter.handler(pod, None)
         except Refused:
-            return  # the start will say so, and try again
+            return None
+
+    def _judge(self, pod: Pod, facts: PodFacts | None, handler: Handler | None) -> None:
+        if facts is not None or handler is None or decide.row(pod) is not Row.WANTED or self._refused is not None:
+            return
         unreadable = None
         try:
             fields.check(json.loads(self._ledger.wanted[self._uid].raw)["spec"], handler, self._tools.settings.aliases)

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from ipaddress import ip_network
 
 from vknix.core.facts import ContainerFacts, HostName, HostState, ImageState, Reason, State
+from vknix.core.handlers import DEFAULT
 from vknix.core.pod import Pod
 from vknix.errors import NotFound, Refused, Unreachable
 from vknix.provider import LogOptions, Place
@@ -112,7 +113,7 @@ async def container_runs_where_it_was_placed(of: Process) -> None:
     assert abs(running.started - time.time()) < of.bench.within_s
     facts = of.pods[pod.uid]
     assert (facts.host, facts.addresses) == (place.host, place.addresses)
-    assert (facts.namespace, facts.name) == (pod.namespace, pod.name)
+    assert (facts.namespace, facts.name, facts.handler) == (pod.namespace, pod.name, DEFAULT)
     assert [image.state for image in facts.images.values()] == [ImageState.PRESENT]
 
 
