@@ -74,6 +74,7 @@ def _ginkgo(lab: Lab, tests: Sequence[str], procs: int, junit: Path, keep: Calla
         f"--kubeconfig={lab.layout.admin_kubeconfig}",
         "--provider=skeleton",
         f"--num-nodes={len(lab.vknix.nodes)}",
+        "--dump-logs-on-failure=false",  # minutes for each test that fails
         f"--report-dir={junit.parent}/reports",
     ]
     env = {**os.environ, "PATH": lab.env()["PATH"]}

@@ -137,6 +137,7 @@ _NEED_NOT_BE_READ = {
     "spec.serviceAccount",  # the old name of serviceAccountName: the API server keeps both alike
     *(path for path in FIELDS if path.endswith(".fieldRef.apiVersion")),  # v1
     *(path for path in FIELDS if path.endswith(".ports[].protocol")),  # a port is told, not opened
+    *(path for path in FIELDS if ".seLinux" in path),  # labels that nothing here has
 }
 
 
@@ -152,3 +153,9 @@ def test_all_refusals_are_told_by_judge() -> None:
         "spec.containers[0].tty",
         "spec.hostPID",
     }
+
+
+def test_labels_of_selinux_are_taken_where_nothing_enforces_any() -> None:
+    options = {"seLinuxOptions": {"level": "s0:c0,c1", "user": "u", "role": "r", "type": "t"}}
+    asked = spec({"image": ROOT, "securityContext": options}, securityContext={**options, "seLinuxChangePolicy": "Recursive"})
+    assert [*fields.judge(asked)] == []

@@ -22,6 +22,9 @@ from vknix.core.rule import Verdict as Verdict
 from vknix.core.rule import no as _no
 from vknix.errors import Refused
 
+# As on every kubelet whose kernel enforces no labels.
+_LABELS = Rule(Verdict.HONOURED, "NixOS has no SELinux: nothing has a label, and nothing is kept from what has another")
+
 
 def _each(within: str, names: str, rule: Rule = _YES) -> dict[str, Rule]:
     """One rule for several fields of the same parent."""
@@ -104,7 +107,7 @@ _CONTAINER: Mapping[str, Rule] = {
     "securityContext.procMount": _no("not supported yet", "leave it out", "Default"),
     "securityContext.seccompProfile.type": _YES,
     "securityContext.seccompProfile.localhostProfile": _no("own seccomp profiles are not supported", "use RuntimeDefault"),
-    "securityContext.seLinuxOptions": _no("NixOS has no SELinux", "leave it out"),
+    **dict.fromkeys((f"securityContext.seLinuxOptions.{name}" for name in ("level", "role", "type", "user")), _LABELS),
     "securityContext.appArmorProfile": _no("AppArmor is not supported", "leave it out"),
     "securityContext.windowsOptions": _no("this is a Linux node"),
 }
@@ -152,8 +155,8 @@ _POD: Mapping[str, Rule] = {
     "securityContext.fsGroup": _no("fsGroup is not supported yet", "run as the user that owns the files"),
     "securityContext.fsGroupChangePolicy": _no("fsGroup is not supported yet", "leave it out"),
     "securityContext.sysctls": _no("sysctls are not supported yet", "leave them out"),
-    "securityContext.seLinuxOptions": _no("NixOS has no SELinux", "leave it out"),
-    "securityContext.seLinuxChangePolicy": _no("NixOS has no SELinux", "leave it out"),
+    **dict.fromkeys((f"securityContext.seLinuxOptions.{name}" for name in ("level", "role", "type", "user")), _LABELS),
+    "securityContext.seLinuxChangePolicy": _LABELS,
     "securityContext.appArmorProfile": _no("AppArmor is not supported", "leave it out"),
     "securityContext.windowsOptions": _no("this is a Linux node"),
     "ephemeralContainers": _no("ephemeral containers are not supported yet", "use kubectl exec"),
