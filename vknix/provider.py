@@ -68,7 +68,7 @@ class Size:
 
 
 class Streams(Protocol):
-    """The client's end of an exec. Writes return when there is room: a slow reader holds back only its own stream."""
+    """The client's end of an exec or attach. Writes return when there is room: a slow reader holds back only its own stream."""
 
     async def read_stdin(self) -> bytes:
         """The next piece; b"" once the client has closed its side (at once where stdin was not asked for)."""
@@ -92,6 +92,15 @@ class ExecRequest:
     stdout: bool
     stderr: bool
     tty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRequest:
+    """`stdin`: the client's input is the container's, where that reads any. Output comes on what the client asked for."""
+
+    uid: Uid
+    container: str
+    stdin: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +166,13 @@ class Provider(Protocol):
 
         NotFound where the container does not run; Refused where argv can't be executed, in words for the user; Unreachable where
         the link died, which is never an exit code. Cancelling it ends the command.
+        """
+
+    async def attach(self, request: AttachRequest, host: HostName, streams: Streams) -> None:
+        """Joins the client to a container's main process until that ends: its output from now on, input where it reads any.
+
+        As a kubelet: where the client's input ends, so does that of a container with stdinOnce, and the session with another.
+        NotFound where the container does not run; Unreachable where the link died. A slow client holds up nobody else.
         """
 
     def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncGenerator[bytes, None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from vknix.core.facts import HostName, Uid
 from vknix.errors import NotFound, Refused, Unreachable
-from vknix.provider import ExecRequest, LogOptions, Streams
+from vknix.provider import AttachRequest, ExecRequest, LogOptions, Streams
 
 Program = Callable[[tuple[str, ...], Streams], Awaitable[int]]
 
@@ -91,7 +91,7 @@ class Programs:
     """`lines` is each container's log, or what its reading raises."""
 
     lines: tuple[bytes | Exception, ...] = ()
-    asked: list[ExecRequest | LogOptions] = field(default_factory=list)
+    asked: list[AttachRequest | ExecRequest | LogOptions] = field(default_factory=list)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
@@ -110,6 +110,11 @@ class Programs:
             raise
         finally:
             self.running -= 1
+
+    async def attach(self, request: AttachRequest, host: HostName, streams: Streams) -> None:
+        """The main process is `cat`, or `size` where the client sends nothing."""
+        self.asked.append(request)
+        await (cat if request.stdin else size)((), streams)
 
     async def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncIterator[bytes]:
         self.asked.append(options)

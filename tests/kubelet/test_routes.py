@@ -69,7 +69,11 @@ async def test_a_certificate_of_another_authority_is_refused(kubelet: Kubelet, k
 ANSWERS: list[Any] = [
     pytest.param("GET", "/healthz?verbose", 200, "healthz check passed", id="healthz-verbose"),
     pytest.param("GET", "/pods", 200, '{"kind":"PodList","items":[]}', id="pods"),
-    pytest.param("GET", "/attach/ns/p/c", 501, "does not support attach yet", id="attach"),
+    pytest.param("GET", "/attach/ns/p/c", 400, "you must specify at least 1 of stdin, stdout, stderr", id="attach-nothing"),
+    pytest.param("GET", "/attach/ns/p/c?output=1", 400, "missing upgrade headers in request", id="attach-without-upgrade"),
+    pytest.param("POST", "/attach/ns/q/c?output=1", 404, "pod does not exist", id="attach-unknown-pod"),
+    pytest.param("POST", "/attach/ns/p/d?output=1", 500, 'container not found ("d")', id="attach-unknown-container"),
+    pytest.param("POST", "/attach/ns/p/0-0/c?output=1", 500, 'container not found ("c")', id="attach-other-uid"),
     pytest.param("POST", "/portForward/ns/p", 501, "does not support portForward yet", id="port-forward"),
     pytest.param("POST", "/run/ns/p/c", 501, "does not support run yet", id="run"),
     pytest.param("GET", "/unknown", 404, "Not Found", id="unknown"),

@@ -39,6 +39,16 @@ async def test_a_stream_is_answered_before_its_data(kubelet: Kubelet) -> None:
     assert bytes(client.received["stderr"]) == b"to stderr"
 
 
+async def test_attach_has_input_and_output_and_ends_with_success(kubelet: Kubelet) -> None:
+    streams = ("error", "stdin", "stdout")
+    async with exec_session(kubelet.port, kubelet.client, "/attach/ns/p/c?input=1&output=1", streams) as client:
+        await client.send("stdin", b"hello")
+        await client.end("stdin")
+        await client.until_eof()
+    assert bytes(client.received["stdout"]) == b"hello"
+    assert json.loads(client.received["error"]) == {"metadata": {}, "status": "Success"}
+
+
 OUTCOMES: list[Any] = [
     pytest.param(("exit", "7"), {"reason": "NonZeroExitCode", "code": "7"}, id="exit-7"),
     pytest.param(("exit", "137"), {"reason": "NonZeroExitCode", "code": "137"}, id="killed"),

@@ -14,7 +14,8 @@ import pytest
 from aiohttp import WSMsgType
 
 from tests.kubelet.test_spdy_exec import MB, path
-from tests.kubelet.world import Kubelet
+from tests.kubelet.world import UID, Kubelet
+from vknix.provider import AttachRequest
 
 SUCCESS = {"metadata": {}, "status": "Success"}
 BINARY = ("v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io", "")
@@ -117,6 +118,20 @@ async def test_the_terminal_has_its_size(http: aiohttp.ClientSession) -> None:
         await socket.send_bytes(b'\x04"Height":40}')
         found = await messages(socket)
     assert found[1] == (1, b"120x40")
+
+
+async def test_attach_has_input_output_and_sizes_and_ends_with_success(kubelet: Kubelet, http: aiohttp.ClientSession) -> None:
+    async with connect(http, "/attach/ns/p/c?input=1&output=1", "v5.channel.k8s.io") as socket:
+        await socket.send_bytes(b"\x00hello")
+        await socket.send_bytes(b"\xff\x00")
+        found = await messages(socket)
+    assert found[1] == (1, b"hello")
+    assert json.loads(found[-1][1]) == {"metadata": {}, "status": "Success"}
+    async with connect(http, "/attach/ns/p/c?output=1&tty=1", "v5.channel.k8s.io") as socket:
+        await socket.send_bytes(b'\x04{"Width":120,"Height":40}')
+        found = await messages(socket)
+    assert found[1] == (1, b"120x40")
+    assert kubelet.provider.asked == [AttachRequest(UID, "c", stdin=True), AttachRequest(UID, "c", stdin=False)]
 
 
 async def test_100_mb_come_back_byte_for_byte(http: aiohttp.ClientSession) -> None:

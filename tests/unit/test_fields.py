@@ -59,7 +59,7 @@ def test_what_the_api_server_defaults_is_accepted() -> None:
     [
         (spec(hostNetwork=True), "spec.hostNetwork"),
         (spec(hostUsers=False), "spec.hostUsers"),
-        (spec(initContainers=[container(stdin=True)]), "spec.initContainers[0].stdin"),
+        (spec(initContainers=[container(volumeDevices=[{"name": "v"}])]), "spec.initContainers[0].volumeDevices"),
         (spec(initContainers=[container(image="nginx")]), "spec.initContainers[0].image"),
         (spec(initContainers=[container(restartPolicy="Never")]), "spec.initContainers[0].restartPolicy"),
         (spec({"restartPolicy": "Always"}), "spec.containers[0].restartPolicy"),
@@ -74,7 +74,7 @@ def test_what_the_api_server_defaults_is_accepted() -> None:
         (spec({"securityContext": {"privileged": 1}}), "spec.containers[0].securityContext.privileged"),
         (spec({"ports": [{"containerPort": 1}, {"hostPort": 80}]}), "spec.containers[0].ports[1].hostPort"),
         (spec({"env": [{"valueFrom": {"fileKeyRef": {"key": "a"}}}]}), "spec.containers[0].env[0].valueFrom.fileKeyRef"),
-        (spec({"stdin": True}), "spec.containers[0].stdin"),
+        (spec({"volumeDevices": [{"name": "v"}]}), "spec.containers[0].volumeDevices"),
         (spec({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}), "spec.containers[0].lifecycle"),
         (spec({"image": "nginx"}), "spec.containers[0].image"),
         (spec({"image": None}), "spec.containers[0].image"),
@@ -147,10 +147,10 @@ def test_what_is_honoured_is_read() -> None:
 
 
 def test_all_refusals_are_told_by_judge() -> None:
-    asked = spec({"stdin": True, "tty": True, "image": ROOT}, hostPID=True)
+    asked = spec({"volumeDevices": [{"name": "v"}], "resources": {"claims": [{"name": "c"}]}, "image": ROOT}, hostPID=True)
     assert {refusal.field for refusal in fields.judge(asked)} == {
-        "spec.containers[0].stdin",
-        "spec.containers[0].tty",
+        "spec.containers[0].volumeDevices",
+        "spec.containers[0].resources.claims",
         "spec.hostPID",
     }
 

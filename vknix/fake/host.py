@@ -57,6 +57,8 @@ class Container:
 
     name: str
     policy: str
+    stdin: bool = False
+    stdin_once: bool = False
     argv: tuple[str, ...] = ()
     state: State = State.STOPPED
     id: str = ""
@@ -66,6 +68,10 @@ class Container:
     timer: asyncio.TimerHandle | None = None
     files: set[str] = field(default_factory=set)
     ports: dict[int, Answer] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> bool:
+        return self.state in (State.RUNNING, State.STOPPING)
 
     def facts(self) -> ContainerFacts:
         stopped = self.state is State.STOPPED
@@ -207,9 +213,11 @@ class FakeHost:
             self._fetch(root)
         if not lacking:
             of.addresses, of.since = place.addresses, min(of.since, time.time())
-            policies = {member.name: member.policy for member in pods.members(pod)}
+            members = {member.name: member for member in pods.members(pod)}
             for name, made in inputs.containers.items():
-                of.containers.setdefault(name, Container(name, policies[name])).argv = made.argv
+                asked = members[name].container
+                fresh = Container(name, members[name].policy, bool(asked.stdin), bool(asked.stdin and asked.stdin_once))
+                of.containers.setdefault(name, fresh).argv = made.argv
             for name in run:
                 self._start(of, of.containers[name])
         self._tell(self._seen(of))

@@ -14,7 +14,7 @@ from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
 from vknix.errors import Deposed, NotFound, Refused, Unreachable
 from vknix.fake.host import Container, FakeHost, output_of
-from vknix.provider import Connection, ExecRequest, LogOptions, Place, Seen, Streams
+from vknix.provider import AttachRequest, Connection, ExecRequest, LogOptions, Place, Seen, Streams
 
 _SLICE_BITS = 8  # of a host's piece of the Pod CIDRs
 
@@ -101,7 +101,7 @@ class FakeProvider:
 
     async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int:
         container = self._reach(host).container(request.uid, request.container)
-        if container is None or container.state not in (State.RUNNING, State.STOPPING):
+        if container is None or not container.runs:
             raise NotFound(f'container not found ("{request.container}")')
         output, code = output_of(request.argv, container.files)
         try:
@@ -115,6 +115,42 @@ class FakeProvider:
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
         return code
+
+    async def attach(self, request: AttachRequest, host: HostName, streams: Streams) -> None:
+        container = self._reach(host).container(request.uid, request.container)
+        if container is None or not container.runs:
+            raise NotFound(f'container not found ("{request.container}")')
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                feeding = tasks.create_task(self._feed(request, host, container, streams))
+                await self._show(host, container, streams, feeding)
+                feeding.cancel()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+    async def _show(self, host: HostName, container: Container, streams: Streams, feeding: asyncio.Task[None]) -> None:
+        """What the attempt writes from now on, until it or the session ends."""
+        lines, attempt = container.logs[-1], container.id
+        at = len(lines)
+        while True:
+            for _, line in lines[at:]:
+                await streams.write_stdout(line)
+            at = len(lines)
+            if container.id != attempt or not container.runs or feeding.done():
+                return
+            await self._reach(host).news.wait()
+            self._reach(host)
+
+    async def _feed(self, request: AttachRequest, host: HostName, container: Container, streams: Streams) -> None:
+        """What `cat` reads it writes; where its input ends, so does it, unless it is to wait for the next session's."""
+        if not request.stdin or not container.stdin:
+            await asyncio.Event().wait()
+        while data := await streams.read_stdin():
+            self._reach(host).write(request.uid, request.container, data)
+        if container.stdin_once:
+            self._reach(host).end(request.uid, request.container, 0)
+        else:
+            self._reach(host).write(request.uid, request.container, b"")  # wakes who shows it
 
     async def _until_over(self, host: HostName, container: Container, attempt: str) -> None:
         while container.id == attempt and container.state is not State.STOPPED:

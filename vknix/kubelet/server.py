@@ -15,7 +15,7 @@ from vknix.errors import ConfigError, Conflict, Forbidden, Mistake, NotFound, Re
 from vknix.kubelet.auth import Guard
 from vknix.kubelet.logs import check_stream, log_query, serve_logs
 from vknix.kubelet.target import Backend, Lookup, Rejection, Target
-from vknix.kubelet.upgrade import options, serve_exec
+from vknix.kubelet.upgrade import Options, options, serve_attach, serve_exec
 
 _STATUS: Final = (
     (Refused, 400),
@@ -103,10 +103,11 @@ class KubeletServer:
         add("GET", "/pods", self._list_pods)
         add("GET", "/containerLogs/{namespace}/{pod}/{container}", self._container_logs)
         add("GET", "/containerLogs{rest:.*}", _incomplete_logs)
-        for path in ("/exec/{namespace}/{pod}/{container}", "/exec/{namespace}/{pod}/{uid}/{container}"):
-            add("GET", path, self._exec)
-            add("POST", path, self._exec)
-        for verb in ("attach", "portForward", "run"):
+        for verb, serve in (("exec", self._exec), ("attach", self._attach)):
+            for path in (f"/{verb}/{{namespace}}/{{pod}}/{{container}}", f"/{verb}/{{namespace}}/{{pod}}/{{uid}}/{{container}}"):
+                add("GET", path, serve)
+                add("POST", path, serve)
+        for verb in ("portForward", "run"):
             add("*", f"/{verb}/{{rest:.*}}", _unsupported)
         return app
 
@@ -137,12 +138,20 @@ class KubeletServer:
         return await serve_logs(request, target, container, query, self._backend)
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
+        wants, target, container = self._stream(request)
+        return await serve_exec(request, target, container, wants, self._backend)
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        wants, target, container = self._stream(request)
+        return await serve_attach(request, target, container, wants, self._backend)
+
+    def _stream(self, request: web.Request) -> tuple[Options, Target, str]:
         wants = options(request.query)
         target = self._target(request, "pod does not exist")
         container = request.match_info["container"]
         if request.match_info.get("uid", target.pod.uid) != target.pod.uid:
             raise Rejection(500, f'container not found ("{container}")')
-        return await serve_exec(request, target, container, wants, self._backend)
+        return wants, target, container
 
     def _target(self, request: web.Request, unknown: str) -> Target:
         target = self._lookup(request.match_info["namespace"], request.match_info["pod"])
@@ -172,4 +181,4 @@ async def _incomplete_logs(request: web.Request) -> web.StreamResponse:
 
 async def _unsupported(request: web.Request) -> web.StreamResponse:
     verb = request.path.split("/")[1]
-    raise Unsupported(f"this node does not support {verb} yet; exec and logs work")
+    raise Unsupported(f"this node does not support {verb} yet; exec, attach and logs work")

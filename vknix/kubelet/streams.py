@@ -7,14 +7,14 @@ straight to the carrier, whose `send` returns when the socket has room: nothing 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 from vknix.core.facts import HostName
 from vknix.errors import VknixError
 from vknix.kubelet.channels import Channel, Exited, Failed, Outcome, Sizes
 from vknix.kubelet.target import Backend
-from vknix.provider import ExecRequest, Size
+from vknix.provider import AttachRequest, ExecRequest, Size
 
 log = logging.getLogger(__name__)
 
@@ -149,12 +149,27 @@ Run = Callable[[ClientStreams], Awaitable[Outcome]]
 
 async def run_exec(backend: Backend, request: ExecRequest, host: HostName, streams: ClientStreams) -> Outcome:
     """Always says how it ended: an error channel that closes empty would mean success to the client."""
+    what = f"exec in container {request.container} of Pod {request.uid}"
+    return await _outcome(backend.exec(request, host, streams), what, streams)
+
+
+async def run_attach(backend: Backend, request: AttachRequest, host: HostName, streams: ClientStreams) -> Outcome:
+    """The same for an attach, which is a success when the container has ended, however that did."""
+
+    async def attach() -> int:
+        await backend.attach(request, host, streams)
+        return 0
+
+    return await _outcome(attach(), f"attach to container {request.container} of Pod {request.uid}", streams)
+
+
+async def _outcome(run: Coroutine[Any, Any, int], what: str, streams: ClientStreams) -> Outcome:
     try:
-        return Exited(await backend.exec(request, host, streams))
+        return Exited(await run)
     except VknixError as error:
         return Failed(str(error))
-    except Exception:  # see above: a bug of ours must not look like a command's success, either
-        log.exception("exec in container %s of Pod %s failed", request.container, request.uid)
+    except Exception:  # see run_exec: a bug of ours must not look like a command's success, either
+        log.exception("%s failed", what)
         return Failed("vknix itself failed; its log says why")
     finally:
         streams.command_ended()

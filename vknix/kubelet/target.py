@@ -6,7 +6,7 @@ from typing import Protocol
 
 from vknix.core.facts import ContainerFacts, HostName, PodFacts, State, Uid
 from vknix.errors import VknixError
-from vknix.provider import ExecRequest, LogOptions, Streams
+from vknix.provider import AttachRequest, ExecRequest, LogOptions, Streams
 
 
 class Rejection(VknixError):
@@ -23,6 +23,8 @@ class Backend(Protocol):
     """The part of provider.Provider that is called here; its contract is there."""
 
     async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int: ...
+
+    async def attach(self, request: AttachRequest, host: HostName, streams: Streams) -> None: ...
 
     def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncIterator[bytes]: ...
 
@@ -70,7 +72,7 @@ class Target:
         return self.facts.containers.get(name) if self.facts is not None else None
 
     def running_on(self, container: str) -> HostName:
-        """The host on which a command can enter the container; Rejection as the kubelet's where it does not run."""
+        """The host of a container that a command or a client can be joined to; Rejection as the kubelet's where it does not run."""
         found = self.container(container)
         if self.facts is None or found is None or found.state not in (State.RUNNING, State.STOPPING):
             raise Rejection(500, f'container not found ("{container}")')

@@ -1,4 +1,4 @@
-"""An exec request before its upgrade: its options, the protocol that both sides know, and then the carrier."""
+"""An exec or attach request before its upgrade: its options, the protocol that both sides know, and then the carrier."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from aiohttp import web
 from vknix.kubelet import channels, spdy_carrier
 from vknix.kubelet.channels import Channel, Outcome
 from vknix.kubelet.spdy_carrier import serve_spdy
-from vknix.kubelet.streams import ClientStreams, run_exec
+from vknix.kubelet.streams import ClientStreams, Run, run_attach, run_exec
 from vknix.kubelet.target import Backend, Rejection, Target
 from vknix.kubelet.websocket_carrier import serve_websocket
-from vknix.provider import ExecRequest
+from vknix.provider import AttachRequest, ExecRequest
 
 _STREAM_PROTOCOL = "X-Stream-Protocol-Version"
 _ACCEPTED = "X-Accepted-Stream-Protocol-Versions"
@@ -47,6 +47,23 @@ async def serve_exec(request: web.Request, target: Target, container: str, wants
     async def run(streams: ClientStreams) -> Outcome:
         return await run_exec(backend, command, host, streams)
 
+    return await _serve(request, wants, run)
+
+
+async def serve_attach(
+    request: web.Request, target: Target, container: str, wants: Options, backend: Backend
+) -> web.StreamResponse:
+    """The same; whether there is a terminal is the container's affair, and `tty` only says how the client speaks."""
+    host = target.running_on(container)
+    asked = AttachRequest(target.pod.uid, container, wants.stdin)
+
+    async def run(streams: ClientStreams) -> Outcome:
+        return await run_attach(backend, asked, host, streams)
+
+    return await _serve(request, wants, run)
+
+
+async def _serve(request: web.Request, wants: Options, run: Run) -> web.StreamResponse:
     if _is_upgrade(request, "websocket"):
         protocol = channels.choose(_listed(request, "Sec-WebSocket-Protocol"))
         if protocol is None:
@@ -58,7 +75,7 @@ async def serve_exec(request: web.Request, target: Target, container: str, wants
 
 def _spdy_protocol(request: web.Request) -> str:
     if not _is_upgrade(request, "spdy/3.1"):
-        raise Rejection(400, "unable to upgrade: missing upgrade headers in request: exec needs a WebSocket or SPDY/3.1")
+        raise Rejection(400, "unable to upgrade: missing upgrade headers in request: it needs a WebSocket or SPDY/3.1")
     offered = _listed(request, _STREAM_PROTOCOL)
     if not offered:
         count = len(request.headers)

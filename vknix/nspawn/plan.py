@@ -57,6 +57,9 @@ class MachinePlan:
     limits: Amounts
     requests: Amounts
     restart: str  # systemd's Restart=
+    stdin: bool
+    stdin_once: bool
+    tty: bool
     fallback_to_logs: bool
 
     @property
@@ -160,12 +163,13 @@ def _machine(
     who = user(pod, path, container)
     privileged = bool(own and own.privileged)
     profile = (own and own.seccomp_profile) or (whole and whole.seccomp_profile)
+    own_env = {"PATH": kinds.search_path(image, handler), **({"TERM": "xterm"} if container.tty else {})}
     return MachinePlan(
         container=container.name,
         image=image,
         closure_files=closure_files.get(image.path, ()),
         argv=inputs.argv,
-        env=_environment(kinds.search_path(image, handler), image, who.uid, pod, inputs),
+        env=_environment(own_env, image, who.uid, pod, inputs),
         directory=paths.inside(container.working_dir or image.directory),
         uid=who.uid,
         gid=who.gid,
@@ -180,14 +184,19 @@ def _machine(
         limits=resources.limits(container),
         requests=resources.requests(container),
         restart=_RESTART[member.policy],
+        stdin=bool(container.stdin),
+        stdin_once=bool(container.stdin and container.stdin_once),
+        tty=bool(container.tty),
         fallback_to_logs=container.termination_message_policy == "FallbackToLogsOnError",
     )
 
 
-def _environment(path: str, image: Image, uid: int, pod: Pod, inputs: ContainerInputs) -> tuple[tuple[str, str], ...]:
+def _environment(
+    given: Mapping[str, str], image: Image, uid: int, pod: Pod, inputs: ContainerInputs
+) -> tuple[tuple[str, str], ...]:
     """A runtime's own variables come first, then the image's; the Pod's override them."""
     own = {
-        "PATH": path,
+        **given,
         "HOSTNAME": pod.spec.hostname or pod.name[:63].rstrip("-."),
         "HOME": "/root" if uid == 0 else "/",
     }

@@ -18,10 +18,11 @@ from vknix.errors import Refused, Unreachable
 from vknix.nspawn import network, paths
 from vknix.nspawn import place as places
 from vknix.nspawn import plan as plans
+from vknix.nspawn.attach import run_attach
 from vknix.nspawn.exec import run_exec
 from vknix.nspawn.host import Host, HostSettings
 from vknix.nspawn.ssh import Address, Finished
-from vknix.provider import Connection, ExecRequest, LogOptions, Place, Seen, Streams
+from vknix.provider import AttachRequest, Connection, ExecRequest, LogOptions, Place, Seen, Streams
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,10 @@ class NspawnProvider:
     async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int:
         session = self._host(host).session
         return await run_exec(session.link, session.settings.tool, request, streams)
+
+    async def attach(self, request: AttachRequest, host: HostName, streams: Streams) -> None:
+        session = self._host(host).session
+        await run_attach(session.link, session.settings.tool, request, streams)
 
     async def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
         session = self._host(host).session

@@ -145,6 +145,7 @@ def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
         settings.tool,
         "run",
         *(["--init"] if plan.handler is Handler.NSPAWN else []),
+        *_stdio(machine),
         f"{var}/log",
         f"{var}/facts",
         *root,
@@ -156,6 +157,11 @@ def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
         return [*supervisor, *service.program(plan, machine)]
     ipc = ["nsenter", f"--ipc={spaces.ipc(plan.uid32)}"] if plan.spaces.ipc else []
     return [*supervisor, "--", *ipc, *nspawn(plan, machine)]
+
+
+def _stdio(machine: MachinePlan) -> list[str]:
+    reads = ["--stdin-once"] if machine.stdin_once else ["--stdin"] if machine.stdin else []
+    return [*reads, *(["--tty"] if machine.tty else [])]
 
 
 def nspawn(plan: PodPlan, machine: MachinePlan) -> list[str]:
@@ -181,7 +187,13 @@ def nspawn(plan: PodPlan, machine: MachinePlan) -> list[str]:
 
 def _own_options(machine: MachinePlan) -> list[str]:
     """Of all capabilities vktool leaves what is asked for."""
-    return ["--console=pipe", "--kill-signal=SIGTERM", "--capability=all", f"--overlay-ro=/nix:{paths.farm(machine.closure)}:/nix"]
+    console = "passive" if machine.tty else "pipe"
+    return [
+        f"--console={console}",
+        "--kill-signal=SIGTERM",
+        "--capability=all",
+        f"--overlay-ro=/nix:{paths.farm(machine.closure)}:/nix",
+    ]
 
 
 def _colons(path: str) -> str:

@@ -40,13 +40,16 @@ class Bench:
 
 @dataclass(slots=True)
 class Client:
-    """The streams of an exec: sends `stdin`, keeps what comes."""
+    """The streams of an exec or attach: sends `stdin`, keeps what comes. `stays`: its stdin has no end."""
 
     stdin: list[bytes] = field(default_factory=list)
+    stays: bool = False
     stdout: bytes = b""
     stderr: bytes = b""
 
     async def read_stdin(self) -> bytes:
+        if self.stays and not self.stdin:
+            await asyncio.Event().wait()
         return self.stdin.pop(0) if self.stdin else b""
 
     async def write_stdout(self, data: bytes) -> None:
@@ -183,9 +186,9 @@ class Process:
         await self.until(lambda: uid in self.gone, f"{uid} is gone")
         self.provider.release(uid)
 
-    def pod(self, *command: str, restart: str = "Always", image: str = "", grace_s: int = 30, cpu: str = "0") -> Pod:
-        """One that this bench can run."""
-        container: dict[str, Any] = {"name": NAME, "image": image or self.bench.image, "command": list(command)}
+    def pod(self, *command: str, restart: str = "Always", image: str = "", grace_s: int = 30, cpu: str = "0", **fields: Any) -> Pod:
+        """One that this bench can run. `fields` are the container's, as the API names them."""
+        container: dict[str, Any] = {"name": NAME, "image": image or self.bench.image, "command": list(command), **fields}
         container["resources"] = {"requests": {"cpu": cpu}}
         uid = str(uuid.uuid4())
         metadata = {"name": f"pod-{uid[:8]}", "namespace": "contract", "uid": uid}

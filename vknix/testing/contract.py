@@ -8,12 +8,13 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from ipaddress import ip_network
+from typing import Any
 
 from vknix.core.facts import ContainerFacts, HostName, HostState, ImageState, Reason, State
 from vknix.core.handlers import DEFAULT
 from vknix.core.pod import Pod
 from vknix.errors import NotFound, Refused, Unreachable
-from vknix.provider import LogOptions, Place
+from vknix.provider import AttachRequest, LogOptions, Place
 from vknix.testing.bench import NAME, Bench, Client, Process, process
 
 Check = Callable[[Process], Awaitable[None]]
@@ -329,7 +330,63 @@ async def exec_without_a_running_container_is_not_found(of: Process) -> None:
     await raises(NotFound, of.provider.exec(of.asks(pod, "true"), of.pods[pod.uid].host, Client()))
 
 
+# Attach
+
+
+async def _cat(of: Process, **fields: Any) -> tuple[Pod, AttachRequest, HostName]:
+    pod = of.pod("cat", restart="Never", stdin=True, **fields)
+    host = (await of.run(pod)).host
+    await of.state(pod, State.RUNNING)
+    return pod, AttachRequest(pod.uid, NAME, stdin=True), host
+
+
+async def attach_types_into_the_main_process_and_shows_what_it_says(of: Process) -> None:
+    pod, request, host = await _cat(of, stdinOnce=True)
+    client = Client(stdin=[b"one\n", b"two\n"])
+    await of.provider.attach(request, host, client)
+    assert client.stdout == b"one\ntwo\n"
+    assert (await of.state(pod, State.STOPPED)).exits[-1].code == 0
+    assert await _log(of, pod, LogOptions(0)) == b"one\ntwo\n"
+
+
+async def input_stays_open_for_the_next_session_without_stdin_once(of: Process) -> None:
+    pod, request, host = await _cat(of)
+    for line in (b"one\n", b"two\n"):
+        await of.provider.attach(request, host, Client(stdin=[line]))
+    assert (await of.state(pod, State.RUNNING)).attempt == 0
+    await _until_logged(of, pod, b"one\ntwo\n")
+
+
+async def attach_ends_with_the_container(of: Process) -> None:
+    pod, request, host = await _cat(of)
+    client = Client(stdin=[b"one\n"], stays=True)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(of.provider.attach(request, host, client))
+        await _until_logged(of, pod, b"one\n")
+        await of.stop(pod, in_s=0)
+    await of.state(pod, State.STOPPED)
+    assert client.stdout == b"one\n"
+
+
+async def attach_without_a_running_container_is_not_found(of: Process) -> None:
+    pod, _ = await _ended(of, "true")
+    await raises(NotFound, of.provider.attach(AttachRequest(pod.uid, NAME, stdin=False), of.pods[pod.uid].host, Client()))
+
+
 # Logs
+
+
+async def _until_logged(of: Process, pod: Pod, text: bytes) -> None:
+    options, got = LogOptions(0, follow=True), b""
+    async with (
+        aclosing(of.provider.logs(pod.uid, of.pods[pod.uid].host, NAME, options)) as pieces,
+        asyncio.timeout(of.bench.within_s),
+    ):
+        async for piece in pieces:
+            got += piece
+            if got == text:
+                return
+    raise AssertionError(f"the log ended with {got!r}")
 
 
 async def _log(of: Process, pod: Pod, options: LogOptions) -> bytes:
@@ -386,6 +443,10 @@ CHECKS: tuple[Check, ...] = (
     cancelled_exec_returns_and_the_container_runs_on,
     host_answers_and_a_port_that_nobody_listens_on_is_refused,
     exec_without_a_running_container_is_not_found,
+    attach_types_into_the_main_process_and_shows_what_it_says,
+    input_stays_open_for_the_next_session_without_stdin_once,
+    attach_ends_with_the_container,
+    attach_without_a_running_container_is_not_found,
     log_is_kept_of_each_attempt,
     following_a_log_ends_with_the_attempt,
 )

@@ -183,7 +183,12 @@ int init(int argc, char **argv)
     pid_t pid = setns(PASS_PROCESSES, CLONE_NEWPID) < 0 ? -1 : fork();
     if (pid < 0)
         fail(&report, NOT_ENTERED, "the Pod's process namespace: %m");
-    if (pid == 0)
+    if (pid == 0) {
+        if (isatty(STDIN_FILENO)) { // the session of this one has no number where the program is
+            setsid();
+            ioctl(STDIN_FILENO, TIOCSCTTY, 1);
+        }
         start(&who, argv, true);
+    }
     attend(pid, signals);
 }
