@@ -33,7 +33,10 @@ _LONG = (
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """`after`: seconds between what is waited for and the DELETE. `until`: made, begun or ended. `grace_s` None: the Pod's."""
+    """`after`: seconds between what is waited for and the DELETE. `until`: made, begun or ended. `grace_s` None: the Pod's.
+
+    `forced`: it goes from the API at once.
+    """
 
     until: str
     after_s: float
@@ -53,8 +56,8 @@ def case(seed: int, number: int, image: str) -> Case:
     spec = made["spec"]
     ends = spec["restartPolicy"] == "Never" and all(each["command"][2] in _SHORT for each in spec["containers"])
     until = dice.choice(("made", "begun", "begun", "ended" if ends else "begun"))
-    forced = dice.random() < 0.08
-    grace = 0 if forced else dice.choice((None, None, 1, 3))
+    grace = 0 if dice.random() < 0.08 else dice.choice((None, None, 1, 3))
+    forced = 0 in (grace, spec["terminationGracePeriodSeconds"] if grace is None else grace)
     return Case(made, Treatment(until, dice.choice((0.0, 0.3, 2.0, 5.0)), grace, forced))
 
 

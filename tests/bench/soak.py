@@ -76,7 +76,8 @@ def _is(seen: list[Json], what: str) -> bool:
     return ended or (what == "begun" and status.get("phase") == "Running")
 
 
-async def _one(client: Client, story: Story, case: Case) -> list[str]:
+async def _one(client: Client, story: Story, case: Case, folder: Path) -> list[str]:
+    """What was wrong; then what was seen is left in `folder`."""
     name, treatment = case.pod["metadata"]["name"], case.treatment
     await client.request("POST", _PODS, body=json.dumps(case.pod).encode())
     await story.until(name, treatment.until, timeout_s=20)  # what never begins is deleted as well
@@ -86,18 +87,23 @@ async def _one(client: Client, story: Story, case: Case) -> list[str]:
     if not await story.until(name, "gone", timeout_s=_GONE_S):
         return [f"not gone {_GONE_S:.0f} s after its deletion"]
     seen = story.seen.pop(name)
-    return [*kubelet_rules.broken(seen), *kubelet_rules.last_word(seen, forced=treatment.forced)]
+    wrong = [*kubelet_rules.broken(seen), *kubelet_rules.last_word(seen, forced=treatment.forced)]
+    if wrong:
+        (folder / f"{name}.json").write_text(json.dumps(seen, indent=1))
+    return wrong
 
 
 async def _all(lab: Lab, seed: int, pods: int, at_once: int) -> dict[str, list[str]]:
     """What was wrong, by Pod."""
     wrong: dict[str, list[str]] = {}
     room = asyncio.Semaphore(at_once)
+    folder = lab.layout.folder / "soak"
+    folder.mkdir(exist_ok=True)
 
     async def one(client: Client, story: Story, number: int) -> None:
         case = random_pods.case(seed, number, lab.image_busybox)
         async with room:
-            found = await _one(client, story, case)
+            found = await _one(client, story, case, folder)
         if found:
             wrong[case.pod["metadata"]["name"]] = found
             print(f"{case.pod['metadata']['name']} ({case.treatment}): {'; '.join(found)}", flush=True)

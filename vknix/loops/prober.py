@@ -84,8 +84,14 @@ class Prober:
     def _now(self, of: Subject) -> Probed:
         return self._ledger.probed[of.uid][of.container.name]
 
-    def _spared(self, of: Subject, kind: ProbeKind) -> bool:
-        """A container that is being stopped, or whose Pod leaves, can only be ready or not."""
+    def _spared(self, of: Subject, of_attempt: int, kind: ProbeKind) -> bool:
+        """A container that is being stopped, or whose Pod leaves, can only be ready or not; an attempt that is over is nothing.
+
+        What is cancelled may go on for a moment: the ledger may know of another attempt by then, or of none.
+        """
+        known = self._ledger.probed.get(of.uid, {}).get(of.container.name)
+        if known is None or known.attempt != of_attempt:
+            return True
         record, facts = self._ledger.wanted.get(of.uid), self._ledger.seen.get(of.uid)
         seen = facts.containers.get(of.container.name) if facts is not None else None
         lives = (
@@ -100,9 +106,11 @@ class Prober:
             return
         run = Run()
         await asyncio.sleep(self._first_in_s(pod, of, seen, probe))
-        while not self._spared(of, kind):
+        while not self._spared(of, seen.attempt, kind):
             outcome = await self._try(of, kind)
-            if outcome is not None and not self._spared(of, kind):
+            if self._spared(of, seen.attempt, kind):
+                return
+            if outcome is not None:
                 run = probes.step(run, probe, success=outcome.success)
                 if not outcome.success:
                     message = f"{kind.value.capitalize()} probe failed: {outcome.message}"
