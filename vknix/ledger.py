@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from vknix.core.facts import HostFacts, HostName, HostState, PodFacts, Uid
+from vknix.core.hooks import Hooked
 from vknix.core.pod import PodRecord
 from vknix.core.probes import Probed
 
 
 class Ledger:
-    """`wanted` is what the API server says, `seen` what the hosts say, `probed` what probes say, by container.
+    """`wanted` is what the API server says, `seen` what the hosts say; `probed` and `hooks`, by container, what those say.
 
     Reading it takes no lock: there is one event loop.
     """
@@ -18,6 +19,7 @@ class Ledger:
         self.seen: dict[Uid, PodFacts] = {}
         self.hosts: dict[HostName, HostFacts] = {}
         self.probed: dict[Uid, dict[str, Probed]] = {}
+        self.hooks: dict[Uid, dict[str, Hooked]] = {}
         self._names: dict[tuple[str, str], Uid] = {}
 
     def want(self, record: PodRecord) -> None:

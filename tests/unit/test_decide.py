@@ -13,6 +13,7 @@ from vknix.core.facts import ContainerFacts, ImageFacts, ImageState, PodFacts, S
 from vknix.core.pod import Pod
 
 TOLD = {"containerStatuses": [{"name": "main", "containerID": "systemd-nspawn://x", "state": {"running": {}}}]}
+NOW = 100.0
 PULLING = ImageFacts(ROOT, ImageState.PULLING)
 
 
@@ -50,7 +51,15 @@ def test_nothing_is_cleaned_while_anything_may_run() -> None:
     ids=["gone", "wanted", "leaving", "leaving and failed", "done", "runs"],
 )
 def test_row(of: Pod | None, row: Row) -> None:
-    assert decide.row(of) is row
+    assert decide.row(of, NOW) is row
+
+
+@pytest.mark.parametrize(("now", "row"), [(1767323049.9, Row.WANTED), (1767323050.0, Row.EXPIRED)])
+def test_deadline_counts_from_the_start(now: float, row: Row) -> None:
+    of = pod(activeDeadlineSeconds=5, status={"startTime": "2026-01-02T03:04:05Z"})
+    assert decide.expires(of) == 1767323050.0
+    assert decide.row(of, now) is row
+    assert decide.row(pod(activeDeadlineSeconds=5), now) is Row.WANTED
 
 
 def of_state(state: State, name: str = "main") -> ContainerFacts:
@@ -78,7 +87,7 @@ def test_column(of: PodFacts | None, column: Column) -> None:
 
 @pytest.mark.parametrize("of", [pod(leaving=True), None], ids=["leaving", "gone"])
 def test_a_pod_that_never_began_is_cleaned_and_not_stopped_for_ever(of: Pod | None) -> None:
-    assert decide.step(of, facts(images=(PULLING,)), lost=False) is Step.CLEAN
+    assert decide.step(of, facts(images=(PULLING,)), NOW, lost=False) is Step.CLEAN
 
 
 @pytest.mark.parametrize(
@@ -101,12 +110,12 @@ def test_a_pod_that_never_began_is_cleaned_and_not_stopped_for_ever(of: Pod | No
         pytest.param(
             pod(), facts(stopped("main", ended(0, finished=100.0), host_restarts=True)), Turn(("main",)), id="not its first"
         ),
-        pytest.param(pod(restart="Never"), facts(stopped("main", ended(1))), Turn(), id="never again"),
-        pytest.param(pod(restart="OnFailure"), facts(stopped("main", ended(0))), Turn(), id="it went well"),
+        pytest.param(pod(restart="Never"), facts(stopped("main", ended(1))), Turn(over=True), id="never again"),
+        pytest.param(pod(restart="OnFailure"), facts(stopped("main", ended(0))), Turn(over=True), id="it went well"),
         pytest.param(pod(restart="OnFailure"), facts(stopped("main", ended(1, finished=9.0))), Turn(("main",)), id="it failed"),
-        pytest.param(pod(restart="Never", status=TOLD), None, Turn(), id="lost, never again"),
+        pytest.param(pod(restart="Never", status=TOLD), None, Turn(over=True), id="lost, never again"),
         pytest.param(pod(restart="Always", status=TOLD), None, Turn(("main",)), id="lost, again"),
-        pytest.param(pod(restart="Never", status=TOLD), facts(), Turn(), id="lost but for its sandbox"),
+        pytest.param(pod(restart="Never", status=TOLD), facts(), Turn(over=True), id="lost but for its sandbox"),
         pytest.param(
             pod(container("a"), container("main")), facts(running("a"), stopped("main", ended(1))), Turn(("main",)), id="one of two"
         ),
@@ -129,7 +138,7 @@ def test_an_attempt_that_is_under_way_is_never_started_again(state: State, polic
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=9), st.floats(0, 1e6))
 def test_never_means_once(codes: list[int], now: float) -> None:
     seen = facts(stopped("main", *(ended(code, index) for index, code in enumerate(codes))))
-    assert decide.containers(pod(restart="Never"), seen, now) == Turn()
+    assert decide.containers(pod(restart="Never"), seen, now) == Turn(over=True)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +153,3 @@ def test_never_means_once(codes: list[int], now: float) -> None:
 )
 def test_never_ran(told: dict[str, Any], never: bool) -> None:
     assert decide.never_ran(pod(status={"containerStatuses": [{"name": "main", **told}]}), "main") is never
-
-
-def test_the_deadline_has_the_grace_in_it() -> None:
-    assert decide.deadline(pod(leaving=True)) == 1767323045.0

@@ -1,5 +1,6 @@
 """vknix.core.decide: the order of init containers and sidecars, up and down."""
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.build import container, ended, facts, pod, running, stopped
-from vknix.core import decide
+from vknix.core import decide, ending
 from vknix.core.decide import Step, Turn
 from vknix.core.facts import ContainerFacts, PodFacts, State
 from vknix.core.pod import Pod
@@ -91,8 +92,7 @@ def test_init_that_fails_ends_a_pod_of_never_and_stops_its_sidecars() -> None:
     wanted = of(sidecar("side"), init("one"), init("two"), restart="Never")
     failed = facts(running("side"), done("one", 3))
     assert decide.failed_init(wanted, failed)
-    assert decide.containers(wanted, failed, NOW) == Turn(stop=("side",))
-    assert decide.containers(wanted, facts(done("side", 143), done("one", 3)), NOW) == Turn()
+    assert decide.containers(wanted, failed, NOW) == Turn(over=True)
 
 
 @pytest.mark.parametrize("since", [500.0, inf], ids=["made anew", "not made yet"])
@@ -126,50 +126,7 @@ def test_init_of_a_new_sandbox_does_not_wait_for_a_back_off() -> None:
 
 def test_new_sandbox_of_a_pod_of_never_that_has_run_runs_nothing() -> None:
     seen = facts(done("one", at=100.0), done("main", 137, at=400.0), since=500.0)
-    assert decide.containers(of(init("one"), restart="Never"), seen, NOW) == Turn()
-
-
-SIDES = (sidecar("first"), sidecar("second"))
-JOB = of(*SIDES, restart="Never", main=("main", "other"))
-ALIVE = (running("first"), running("second"))
-
-
-@pytest.mark.parametrize(
-    ("wanted", "seen", "stop"),
-    [
-        pytest.param(JOB, facts(*ALIVE, done("main"), running("other")), "", id="one of the main ones runs"),
-        pytest.param(JOB, facts(*ALIVE, done("main"), done("other", 1)), "second", id="none runs: the last sidecar"),
-        pytest.param(JOB, facts(running("first"), done("second", 143), done("main"), done("other")), "first", id="then the first"),
-        pytest.param(JOB, facts(done("first"), done("second"), done("main"), done("other")), "", id="then nothing"),
-        pytest.param(of(*SIDES), facts(*ALIVE, done("main")), "", id="main is restarted"),
-        pytest.param(of(*SIDES, restart="OnFailure"), facts(*ALIVE, done("main")), "second", id="main went well"),
-        pytest.param(of(*SIDES, restart="OnFailure"), facts(*ALIVE, done("main", 1)), "", id="main is tried again"),
-        pytest.param(
-            of(*SIDES, restart="Never"),
-            facts(running("first"), stopped("second", ended(1), ended(1), host_restarts=True), done("main")),
-            "second",
-            id="one that its host would restart",
-        ),
-    ],
-)
-def test_sidecars_stop_in_reverse_when_the_main_ones_are_over(wanted: Pod, seen: PodFacts, stop: str) -> None:
-    assert decide.containers(wanted, seen, NOW).stop == tuple(stop.split())
-
-
-@pytest.mark.parametrize(
-    ("seen", "stop"),
-    [
-        (facts(*ALIVE, running("main"), running("other")), "main other"),
-        (facts(*ALIVE, running("main"), done("other")), "main"),
-        (facts(*ALIVE, done("main"), done("other")), "second"),
-        (facts(running("first"), ContainerFacts("second", State.STOPPING, 0)), "second"),
-        (facts(running("first"), done("second")), "first"),
-        (facts(), ""),
-    ],
-    ids=["main ones together", "what is left of them", "the last sidecar", "its turn lasts", "the first", "nothing"],
-)
-def test_a_leaving_pod_stops_in_its_order(seen: PodFacts, stop: str) -> None:
-    assert decide.to_stop(of(*SIDES, main=("main", "other"), leaving=True), seen) == tuple(stop.split())
+    assert decide.containers(of(init("one"), restart="Never"), seen, NOW) == Turn(over=True)
 
 
 @pytest.mark.parametrize(
@@ -193,9 +150,31 @@ def test_doomed_containers_are_stopped_while_others_are_started(state: State) ->
     sick = ContainerFacts("main", state, 0, doomed="Container main failed liveness probe, will be restarted")
     seen = facts(sick, done("other", 1))
     wanted = of(main=("main", "other"))
-    assert decide.step(wanted, seen, lost=False) is Step.WORK
-    assert decide.doomed(seen) == (sick,)
+    assert decide.step(wanted, seen, NOW, lost=False) is Step.WORK
+    assert [wish.name for wish in ending.of_doomed(wanted, seen)] == ["main"]
     assert decide.containers(wanted, seen, NOW) == Turn(("other",))
+
+
+HOOKED: dict[str, Any] = {"lifecycle": {"postStart": {"sleep": {"seconds": 1}}}}
+
+
+@pytest.mark.parametrize(
+    ("one", "turn"),
+    [
+        pytest.param((), Turn(("one",)), id="it is to start"),
+        pytest.param((starting("one"),), Turn(), id="it starts"),
+        pytest.param((replace(running("one"), hooking=True),), Turn(), id="its hook runs"),
+        pytest.param((running("one"),), Turn(("two", "three")), id="its hook has passed"),
+        pytest.param(
+            (stopped("one", ended(1), ended(1, 1, finished=NOW)),),
+            Turn(("two", "three"), until=NOW + 10),
+            id="it waits for its restart",
+        ),
+    ],
+)
+def test_post_start_hook_holds_up_the_containers_behind_it(one: tuple[ContainerFacts, ...], turn: Turn) -> None:
+    wanted = pod(container("one", **HOOKED), container("two"), container("three"))
+    assert decide.containers(wanted, facts(*one), NOW) == turn
 
 
 kinds = st.lists(st.sampled_from(["init", "side"]), max_size=5)

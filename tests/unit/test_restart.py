@@ -1,10 +1,15 @@
 """vknix.core.restart: the kubelet's crash loop."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from tests.unit.build import ended, stopped
+from tests.unit.build import container, ended, pod, stopped
+from vknix.core import pod as pods
 from vknix.core import restart
 from vknix.core.facts import Exit
+from vknix.core.pod import Member
 
 
 @pytest.mark.parametrize(
@@ -19,7 +24,44 @@ from vknix.core.facts import Exit
     ],
 )
 def test_policy(policy: str, code: int, again: bool) -> None:
-    assert restart.may_restart(policy, code) is again
+    assert restart.may_restart(member(whole=policy), code) is again
+
+
+def member(whole: str = "Always", **fields: Any) -> Member:
+    return next(pods.members(pod(container(**fields), restart=whole)))
+
+
+def rule(operator: str, *values: int) -> dict[str, Any]:
+    return {"action": "Restart", "exitCodes": {"operator": operator, "values": list(values)}}
+
+
+@pytest.mark.parametrize(
+    ("own", "rules", "code", "again"),
+    [
+        pytest.param("Never", [], 1, False, id="the container's policy"),
+        pytest.param("Never", [rule("In", 42)], 42, True, id="a rule"),
+        pytest.param("Never", [rule("In", 42)], 1, False, id="no rule: the policy"),
+        pytest.param("Never", [rule("NotIn", 1, 2)], 3, True, id="not in"),
+        pytest.param("Never", [rule("NotIn", 1, 2)], 2, False, id="in what is left out"),
+        pytest.param("Never", [rule("In", 1), rule("In", 2)], 2, True, id="the second rule"),
+        pytest.param("OnFailure", [rule("In", 42)], 1, True, id="no rule: on failure"),
+    ],
+)
+def test_rules_come_before_the_policy_of_the_container(own: str, rules: list[Any], code: int, again: bool) -> None:
+    of = member("Always" if own == "Never" else "Never", restartPolicy=own, restartPolicyRules=rules)
+    assert restart.may_restart(of, code) is again
+    assert of.host_policy == ("Never" if rules else own)
+
+
+@pytest.mark.parametrize(
+    ("policy", "redefined", "again"),
+    [("Always", False, True), ("OnFailure", False, True), ("Never", False, False), ("Never", True, True)],
+)
+def test_what_was_killed_to_be_started_again_is_whatever_it_exited_with(policy: str, redefined: bool, again: bool) -> None:
+    last = ended(0, finished=100.0)
+    seen = replace(stopped("main", last, last), doomed="sick", redefined=redefined)
+    assert restart.again(member(policy), seen, last) is again
+    assert restart.due(seen, last) == (100.0 if redefined else 110.0)
 
 
 def test_the_ladder_is_the_kubelets() -> None:

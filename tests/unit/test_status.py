@@ -1,6 +1,7 @@
 """vknix.core.status: phases, conditions, and patches that the API server turns into what is wanted."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.build import container, ended, facts, pod, running, stopped, told, view
 from vknix.core import status
 from vknix.core.container_status import View
-from vknix.core.facts import ContainerFacts, State
+from vknix.core.facts import ContainerFacts, Exit, PodFacts, State
 from vknix.core.pod import Pod
 from vknix.core.status import patch, pod_status
 from vknix.errors import Refused
@@ -271,3 +272,48 @@ def test_an_ended_pod_is_told_of_its_generation_only() -> None:
     of: Pod = pod(status=status_told)
     change = patch(of.status, pod_status(of, view(facts(running()))))
     assert change == {"observedGeneration": 3, "conditions": [{"type": "Ready", "status": "False", "observedGeneration": 3}]}
+
+
+@pytest.mark.parametrize(
+    ("leaving", "exits", "phase"), [(False, (), "Pending"), (False, (ended(1),), "Running"), (True, (ended(1),), "Running")]
+)
+def test_container_whose_post_start_hook_runs_waits_and_its_pod_has_not_ended(
+    leaving: bool, exits: tuple[Exit, ...], phase: str
+) -> None:
+    seen = replace(running("main", len(exits), *exits), hooking=True, up=False, ready=False)
+    told = pod_status(pod(restart="Never", leaving=leaving), view(facts(seen)))
+    assert told["phase"] == phase
+    assert told["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+
+
+EXPIRED = {"startTime": "1970-01-01T00:00:10Z"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "phase", "reason"),
+    [
+        (None, "Failed", "DeadlineExceeded"),
+        (facts(running()), "Running", None),
+        (facts(stopped("main", ended(1), ended(1), host_restarts=True)), "Pending", None),
+        (facts(stopped("main", ended(0))), "Failed", "DeadlineExceeded"),
+    ],
+    ids=["nothing", "it runs", "its host would restart it", "it has ended"],
+)
+def test_pod_past_its_deadline_has_failed_once_nothing_of_it_can_run(seen: PodFacts | None, phase: str, reason: str | None) -> None:
+    told = pod_status(pod(activeDeadlineSeconds=50, status=EXPIRED), view(seen, now=60.0))
+    assert (told["phase"], told["reason"]) == (phase, reason)
+    assert pod_status(pod(activeDeadlineSeconds=51, status=EXPIRED), view(seen, now=60.0))["reason"] is None
+
+
+def test_termination_messages_of_a_pod_share_what_there_is() -> None:
+    each = [container(f"c{number}") for number in range(4)]
+    seen = facts(*(stopped(f"c{number}", ended(1, message="é" * 4096)) for number in range(4)))
+    told = pod_status(pod(*each, restart="Never"), view(seen))["containerStatuses"]
+    assert {status["state"]["terminated"]["message"] for status in told} == {"é" * 1536}
+
+
+def test_sidecar_of_a_host_that_is_lost_is_not_ready() -> None:
+    status = {"initContainerStatuses": [{"name": "init", "ready": True}, {"name": "side", "ready": True}], "phase": "Running"}
+    of = pod(status=status, initContainers=[container("init"), container("side", restartPolicy="Always")])
+    told = pod_status(of, view(lost="the link was lost"))["initContainerStatuses"]
+    assert [(each["name"], each["ready"]) for each in told] == [("init", True), ("side", False)]

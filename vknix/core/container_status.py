@@ -13,6 +13,7 @@ from vknix.core.pod import Kind, Member, Pod
 from vknix.errors import Refused
 
 RUNTIME = "systemd-nspawn"
+_MESSAGES_BYTES = 12 << 10
 _LOST_MESSAGE = "The container could not be located when the pod was {}"
 
 
@@ -58,8 +59,21 @@ class ContainerView:
     def told(self) -> dict[str, Any]:
         return self.pod.told(self.container.name)
 
-    def may_restart(self, code: int) -> bool:
-        return row(self.pod) is Row.WANTED and restart.may_restart(self.member.policy, code)
+    @property
+    def message_bytes(self) -> int:
+        """A container's share of what termination messages of a Pod may take together."""
+        spec = self.pod.spec
+        return _MESSAGES_BYTES // sum(len(of or ()) for of in (spec.containers, spec.init_containers, spec.ephemeral_containers))
+
+    @property
+    def comes_again(self) -> bool:
+        """Whether it has ended (or is lost) and is to be started again."""
+        if row(self.pod, self.view.now) is not Row.WANTED:
+            return False
+        seen = self.seen
+        if seen is None or seen.last_exit is None:
+            return restart.may_restart(self.member, 137)
+        return seen.state is State.STOPPED and restart.again(self.member, seen, seen.last_exit)
 
 
 def container_status(of: ContainerView) -> dict[str, Any]:
@@ -77,6 +91,7 @@ def container_status(of: ContainerView) -> dict[str, Any]:
         "restartCount": max(states.get("restartCount", 0), of.told.get("restartCount", 0)),  # also where a host lost its facts
         "ready": seen is not None and up and seen.ready if of.member.kind is not Kind.INIT else _done(states),
         "started": up,
+        **_stop_signal(container),
         **_resources(container),
         **_mounts(container),
         **({"user": user.status(of.pod, of.path, container)} if states.get("containerID") else {}),
@@ -101,15 +116,20 @@ def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
     if ended is None and seen.state is State.PREPARING:  # not told before it runs, which is a moment later
         return {"state": {"waiting": _waiting(of)}}
     states: dict[str, Any] = {"restartCount": seen.attempt, "containerID": _id(seen.id or (ended.id if ended else ""))}
+    if seen.state in (State.RUNNING, State.STOPPING) and seen.hooking:
+        return {**states, "state": {"waiting": _waiting(of)}, "lastState": _terminated(of, ended) if ended else {}}
     if seen.state in (State.RUNNING, State.STOPPING):
         state = {"running": {"startedAt": stamp(seen.started or 0)}}
-        return {**states, "state": state, "lastState": _terminated(ended) if ended else {}}
+        return {**states, "state": state, "lastState": _terminated(of, ended) if ended else {}}
     if ended is None:
         return {"state": {"waiting": _waiting(of)}}
-    if seen.state is State.STOPPED and of.may_restart(ended.code) and restart.delay_s(seen.streak) > 0:
-        return {**states, "state": {"waiting": _crash_loop(of, seen)}, "lastState": _terminated(ended)}
+    if seen.hook_error and of.comes_again:
+        waiting = {"reason": "PostStartHookError", "message": seen.hook_error}
+        return {**states, "state": {"waiting": waiting}, "lastState": _terminated(of, ended)}
+    if of.comes_again and restart.due(seen, ended) > ended.finished:
+        return {**states, "state": {"waiting": _crash_loop(of, seen)}, "lastState": _terminated(of, ended)}
     before = seen.exits[-2] if len(seen.exits) > 1 else None
-    return {**states, "state": _terminated(ended), "lastState": _terminated(before) if before else {}}
+    return {**states, "state": _terminated(of, ended), "lastState": _terminated(of, before) if before else {}}
 
 
 def _unknown(of: ContainerView) -> dict[str, Any]:
@@ -130,7 +150,7 @@ def _unknown(of: ContainerView) -> dict[str, Any]:
     }
     if told.get("lastState", {}).get("terminated", {}).get("reason") == Reason.UNKNOWN.value and "waiting" in told.get("state", {}):
         return {"state": {"waiting": _waiting(of)}, "lastState": told["lastState"], "restartCount": told.get("restartCount", 0)}
-    if of.may_restart(137):
+    if of.comes_again:
         return {"state": {"waiting": _waiting(of)}, "lastState": end, "restartCount": told.get("restartCount", 0) + 1}
     return {"state": end, "restartCount": told.get("restartCount", 0), "containerID": told.get("containerID", "")}
 
@@ -161,7 +181,7 @@ def _go_duration(seconds: int) -> str:
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def _terminated(ended: Exit) -> dict[str, Any]:
+def _terminated(of: ContainerView, ended: Exit) -> dict[str, Any]:
     state: dict[str, Any] = {
         "exitCode": ended.code,
         "reason": ended.reason.value,
@@ -172,7 +192,7 @@ def _terminated(ended: Exit) -> dict[str, Any]:
     if ended.signal:
         state["signal"] = ended.signal
     if ended.message:
-        state["message"] = ended.message
+        state["message"] = ended.message.encode()[: of.message_bytes].decode(errors="ignore")
     return {"terminated": state}
 
 
@@ -182,6 +202,11 @@ def _id(invocation: str) -> str:
 
 def stamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _stop_signal(container: Container) -> dict[str, Any]:
+    signal = container.lifecycle.stop_signal if container.lifecycle is not None else None
+    return {"stopSignal": signal} if signal else {}
 
 
 def _resources(container: Container) -> dict[str, Any]:

@@ -7,16 +7,18 @@ run anything, so nothing is started, confirmed or forgotten on its word. Each st
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
+from vknix.core import hooks, restart
 from vknix.core import pod as pods
-from vknix.core import restart
 from vknix.core.facts import ContainerFacts, ImageState, PodFacts, State
 from vknix.core.pod import Kind, Member, Pod
 
 
 class Row(Enum):
     WANTED = "wanted"
+    EXPIRED = "expired"  # past its activeDeadlineSeconds
     LEAVING = "leaving"  # has a deletionTimestamp
     GONE = "gone"  # not in the API server any more
     DONE = "done"  # Succeeded or Failed, which are for ever
@@ -41,7 +43,7 @@ class Step(Enum):
     FORGET = "forget"
 
 
-_W, _L, _G, _D = Row.WANTED, Row.LEAVING, Row.GONE, Row.DONE
+_W, _E, _L, _G, _D = Row.WANTED, Row.EXPIRED, Row.LEAVING, Row.GONE, Row.DONE
 
 TABLE: dict[tuple[Row, Column], Step] = {
     (_W, Column.NOTHING): Step.WORK,
@@ -50,6 +52,12 @@ TABLE: dict[tuple[Row, Column], Step] = {
     (_W, Column.STOPPING): Step.WORK,
     (_W, Column.STOPPED): Step.WORK,
     (_W, Column.LOST): Step.WAIT,
+    (_E, Column.NOTHING): Step.WAIT,  # it is told to have failed
+    (_E, Column.PREPARING): Step.STOP,
+    (_E, Column.RUNNING): Step.STOP,
+    (_E, Column.STOPPING): Step.STOP,
+    (_E, Column.STOPPED): Step.STOP,  # what its host would start again
+    (_E, Column.LOST): Step.WAIT,
     (_L, Column.NOTHING): Step.CONFIRM,
     (_L, Column.PREPARING): Step.STOP,
     (_L, Column.RUNNING): Step.STOP,
@@ -72,12 +80,23 @@ TABLE: dict[tuple[Row, Column], Step] = {
 assert set(TABLE) == {(row, column) for row in Row for column in Column}
 
 
-def row(pod: Pod | None) -> Row:
+def row(pod: Pod | None, now: float) -> Row:
     if pod is None:
         return Row.GONE
     if pod.leaving:
         return Row.LEAVING
-    return Row.DONE if pod.ended else Row.WANTED
+    if pod.ended:
+        return Row.DONE
+    at = expires(pod)
+    return Row.EXPIRED if at is not None and at <= now else Row.WANTED
+
+
+def expires(pod: Pod) -> float | None:
+    """When its activeDeadlineSeconds are over, which count from when it was first told to be seen."""
+    since = pod.status.get("startTime")
+    if pod.spec.active_deadline_seconds is None or not since:
+        return None
+    return datetime.fromisoformat(since).timestamp() + pod.spec.active_deadline_seconds
 
 
 def column(facts: PodFacts | None, *, lost: bool) -> Column:
@@ -93,16 +112,16 @@ def column(facts: PodFacts | None, *, lost: bool) -> Column:
     return Column.STOPPED
 
 
-def step(pod: Pod | None, facts: PodFacts | None, *, lost: bool) -> Step:
-    return TABLE[row(pod), column(facts, lost=lost)]
+def step(pod: Pod | None, facts: PodFacts | None, now: float, *, lost: bool) -> Step:
+    return TABLE[row(pod, now), column(facts, lost=lost)]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Containers to start now, sidecars to stop now, and when to look again (None: when something changes)."""
+    """Containers to start now, and when to look again (None: when something changes). `over`: the sidecars are to end."""
 
     run: tuple[str, ...] = ()
-    stop: tuple[str, ...] = ()
+    over: bool = False
     until: float | None = None
 
 
@@ -110,19 +129,27 @@ def containers(pod: Pod, facts: PodFacts | None, now: float) -> Turn:
     """Which containers of a wanted Pod start now; what runs, is being made or is its host's to restart is left alone.
 
     Init containers go one after the other, each once a sandbox; a sidecar opens the way for the next as soon as it has started.
-    When no regular container will run again, the sidecars end in reverse order.
+    Regular containers do not wait for each other, but for a postStart hook of one before them.
     """
     if over(pod, facts):
-        return Turn(stop=to_stop(pod, facts))
+        return Turn(over=True)
     run: list[str] = []
     later: list[float] = []
     for member in _in_turn(pod, facts):
         at = _start_at(pod, member, facts, now)
-        if at is not None and at <= now:
+        starts = at is not None and at <= now
+        if starts:
             run.append(member.name)
         elif at is not None:
             later.append(at)
-    return Turn(tuple(run), (), min(later, default=None))
+        if hooks.has_post_start(member) and (starts or _is_starting(member, facts)):
+            break
+    return Turn(tuple(run), until=min(later, default=None))
+
+
+def _is_starting(member: Member, facts: PodFacts | None) -> bool:
+    seen = facts.containers.get(member.name) if facts is not None else None
+    return seen is not None and (seen.state is State.PREPARING or (seen.state is State.RUNNING and seen.hooking))
 
 
 def _in_turn(pod: Pod, facts: PodFacts | None) -> Iterator[Member]:
@@ -189,29 +216,9 @@ def _succeeded(member: Member, facts: PodFacts | None) -> bool:
 def _ended_for_good(pod: Pod, member: Member, facts: PodFacts | None) -> bool:
     seen = facts.containers.get(member.name) if facts is not None else None
     if seen is None:
-        return not never_ran(pod, member.name) and not restart.may_restart(member.policy, 137)
+        return not never_ran(pod, member.name) and not restart.may_restart(member, 137)
     ended = seen.last_exit
-    return seen.state is State.STOPPED and ended is not None and not restart.may_restart(member.policy, ended.code)
-
-
-def doomed(facts: PodFacts | None) -> tuple[ContainerFacts, ...]:
-    """Those that a probe has given up: each is stopped, and started again by its policy."""
-    return tuple(seen for seen in facts.containers.values() if seen.doomed) if facts is not None else ()
-
-
-def to_stop(pod: Pod, facts: PodFacts | None) -> tuple[str, ...]:
-    """Of a Pod that ends: all but the sidecars at once, then the sidecars one by one from the last."""
-    alive = [
-        member
-        for member in pods.members(pod)
-        if facts is not None and (seen := facts.containers.get(member.name)) is not None and _alive(seen)
-    ]
-    first = tuple(member.name for member in alive if member.kind is not Kind.SIDECAR)
-    return first or tuple(member.name for member in alive[-1:])
-
-
-def _alive(seen: ContainerFacts) -> bool:
-    return seen.state is not State.STOPPED or seen.host_restarts
+    return seen.state is State.STOPPED and ended is not None and not restart.again(member, seen, ended)
 
 
 def _start_at(pod: Pod, member: Member, facts: PodFacts | None, now: float) -> float | None:
@@ -222,7 +229,7 @@ def _start_at(pod: Pod, member: Member, facts: PodFacts | None, now: float) -> f
         return fetched.retry_at if fetched.state is ImageState.FAILED else None
     seen = facts.containers.get(member.name) if facts is not None else None
     if facts is None or seen is None:
-        return now if never_ran(pod, member.name) or restart.may_restart(member.policy, 137) else None
+        return now if never_ran(pod, member.name) or restart.may_restart(member, 137) else None
     return _again_at(member, seen, facts, now)
 
 
@@ -234,7 +241,9 @@ def _again_at(member: Member, seen: ContainerFacts, facts: PodFacts, now: float)
         return now
     if member.kind is Kind.INIT and ended.finished < facts.since:
         return ended.finished  # no restart: each sandbox has its own run
-    if not restart.may_restart(member.policy, ended.code) or (seen.host_restarts and restart.delay_s(seen.streak) > 0):
+    if not restart.again(member, seen, ended):
+        return None
+    if seen.host_restarts and restart.delay_s(seen.streak) > 0 and not seen.redefined:
         return None
     return restart.due(seen, ended)
 
@@ -243,9 +252,3 @@ def never_ran(pod: Pod, container: str) -> bool:
     """The API server has never heard of an instance of it: so there was none, as each is told before the next begins."""
     told = pod.told(container)
     return not told.get("containerID") and not told.get("lastState")
-
-
-def deadline(pod: Pod) -> float:
-    """When what is left of a leaving Pod is killed: its deletionTimestamp, which has the grace in it."""
-    assert pod.metadata.deletion_timestamp is not None
-    return pod.metadata.deletion_timestamp.timestamp()

@@ -50,8 +50,11 @@ class ContainerFacts:
     """`attempt` counts from 0: the one that runs now, or the last one. `exits` are the last two at most, oldest first.
 
     `streak` counts the ends in a row since an attempt that ran for 10 minutes. `host_restarts`: the host's systemd is waiting to
-    start it again by itself. What probes say of a running attempt is added by core/probes.py: `up` (its startup probe has passed),
-    `ready`, and `doomed`, a sentence, where it is to be killed, with `grace_s` if the probe has a grace of its own.
+    start it again by itself. `image`: the name that its Pod gave for what runs; empty where that is not known.
+
+    What probes and hooks say of an attempt is added by core/probes.py and core/hooks.py: `up` (its startup probe has passed),
+    `ready`, `hooking` (its postStart hook has not passed), `hook_error`, and `doomed`, a sentence, where it is to be killed and
+    started again, with `grace_s` if a probe has a grace of its own. `redefined`: its Pod has another image for it by now.
     """
 
     name: str
@@ -62,10 +65,14 @@ class ContainerFacts:
     exits: tuple[Exit, ...] = ()
     streak: int = 0
     host_restarts: bool = False
+    image: str = ""
     up: bool = True
     ready: bool = True
+    hooking: bool = False
+    hook_error: str = ""
     doomed: str = ""
     grace_s: int | None = None
+    redefined: bool = False
 
     @property
     def last_exit(self) -> Exit | None:

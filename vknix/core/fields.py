@@ -37,6 +37,14 @@ _KEY = "key name optional"
 _FILE = "items[].key items[].mode items[].path optional"
 _DOWNWARD = {f"items[].{path}": rule for path, rule in {"path": _YES, "mode": _YES, **_FIELD, **_RESOURCE}.items()}
 
+_HTTP_GET = _each("httpGet", "host httpHeaders[].name httpHeaders[].value path port scheme")
+_HOOK: Mapping[str, Rule] = {
+    "exec.command": _YES,
+    **_HTTP_GET,
+    "sleep.seconds": _YES,
+    "tcpSocket": _no("no kubelet has ever carried out such a hook", "use exec, httpGet or sleep"),
+}
+
 _PROBE: Mapping[str, Rule] = {
     **dict.fromkeys(
         (
@@ -54,7 +62,7 @@ _PROBE: Mapping[str, Rule] = {
         ),
         _YES,
     ),
-    **_each("httpGet", "host httpHeaders[].name httpHeaders[].value path port scheme"),
+    **_HTTP_GET,
 }
 
 _CONTAINER: Mapping[str, Rule] = {
@@ -80,8 +88,12 @@ _CONTAINER: Mapping[str, Rule] = {
     "resources.requests": _YES,
     "resources.claims": _no("devices by claim are not supported"),
     "resizePolicy": _no("in-place resize is not supported yet", "leave resizePolicy out"),
-    "restartPolicy": _no("a restart policy of one container is not supported yet", "use the Pod's restartPolicy"),
-    "restartPolicyRules": _no("restart rules are not supported yet", "use the Pod's restartPolicy"),
+    "restartPolicy": _YES,
+    "restartPolicyRules[].action": _no("a restart of all containers is not supported", "use the action Restart", "Restart"),
+    **dict.fromkeys(
+        ("restartPolicyRules[].exitCodes.operator", "restartPolicyRules[].exitCodes.values"),
+        Rule(Verdict.HONOURED, "such a container is restarted by vknix, not while vknix is away"),
+    ),
     "volumeMounts[].name": _YES,
     "volumeMounts[].mountPath": _YES,
     "volumeMounts[].readOnly": _YES,
@@ -91,7 +103,8 @@ _CONTAINER: Mapping[str, Rule] = {
     "volumeMounts[].subPathExpr": _no("subPathExpr is not supported yet", "mount the whole volume", ""),
     "volumeDevices": _no("block devices are not supported"),
     **{f"{kind}Probe.{path}": rule for kind in ("startup", "liveness", "readiness") for path, rule in _PROBE.items()},
-    "lifecycle": _no("lifecycle hooks are not supported yet", "do it in the program"),
+    **{f"lifecycle.{hook}.{path}": rule for hook in ("postStart", "preStop") for path, rule in _HOOK.items()},
+    "lifecycle.stopSignal": _YES,
     "terminationMessagePath": _YES,
     "terminationMessagePolicy": _YES,
     "stdin": _YES,
@@ -160,7 +173,7 @@ _POD: Mapping[str, Rule] = {
     "securityContext.appArmorProfile": _no("AppArmor is not supported", "leave it out"),
     "securityContext.windowsOptions": _no("this is a Linux node"),
     "ephemeralContainers": _no("ephemeral containers are not supported yet", "use kubectl exec"),
-    "activeDeadlineSeconds": _no("a deadline is not supported yet", "end the program in time"),
+    "activeDeadlineSeconds": _YES,
     "hostNetwork": _no("the host's network is not supported yet", "use the Pod IP", False),
     "hostPID": _no("the host's processes are not shown to Pods yet", "leave it out", False),
     "hostIPC": _no("the host's IPC is not shared with Pods yet", "leave it out", False),
@@ -200,7 +213,6 @@ _POD: Mapping[str, Rule] = {
     ),
     **{f"containers[].{path}": rule for path, rule in _CONTAINER.items()},
     **{f"initContainers[].{path}": rule for path, rule in _CONTAINER.items()},
-    "initContainers[].restartPolicy": _no("only Always, which makes a sidecar, is supported yet", "leave it out", "Always"),
 }
 
 

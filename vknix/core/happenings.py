@@ -55,7 +55,7 @@ def _container(pod: Pod, member: Member, before: ContainerFacts | None, after: C
     if _could_not_start(after) and not (same is not None and _could_not_start(same)):
         assert ended is not None
         yield Happening("Failed", f"Error: {ended.message.strip()}", member.name, warning=True)
-    waits = after.state is State.STOPPED and ended is not None and restart.may_restart(member.policy, ended.code)
+    waits = after.state is State.STOPPED and ended is not None and restart.again(member, after, ended)
     if waits and not pod.leaving and restart.delay_s(after.streak) > 0 and (before is None or before.state is not State.STOPPED):
         what = f"{member.name} in pod {pod.name}_{pod.namespace}({pod.uid})"
         yield Happening("BackOff", f"Back-off restarting failed container {what}", member.name, warning=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from vknix.core.container import Amount, Api, Container, EphemeralContainer, Resources, SeccompProfile
+from vknix.core.container import Amount, Api, Container, EphemeralContainer, Resources, RestartRule, SeccompProfile
 from vknix.core.facts import Uid
 from vknix.core.image import NONE as NO_ALIASES
 from vknix.core.image import Aliases, Image
@@ -190,7 +190,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A container in its Pod. `policy` is the restart policy that holds for it."""
+    """A container in its Pod. `policy` is the restart policy that holds for it, where no rule of its own does."""
 
     path: str
     container: Container
@@ -201,6 +201,15 @@ class Member:
     def name(self) -> str:
         return self.container.name
 
+    @property
+    def rules(self) -> tuple[RestartRule, ...]:
+        return tuple(self.container.restart_policy_rules or ())
+
+    @property
+    def host_policy(self) -> str:
+        """What its host does by itself, also while vknix is away."""
+        return "Never" if self.rules else self.policy
+
 
 def members(pod: Pod) -> Iterator[Member]:
     """Init containers and sidecars in their order, then the regular ones."""
@@ -210,9 +219,10 @@ def members(pod: Pod) -> Iterator[Member]:
         if container.restart_policy == "Always":
             yield Member(path, container, Kind.SIDECAR, "Always")
         else:
-            yield Member(path, container, Kind.INIT, "Never" if whole == "Never" else "OnFailure")
+            own = container.restart_policy or whole
+            yield Member(path, container, Kind.INIT, "Never" if own == "Never" else "OnFailure")
     for index, container in enumerate(pod.spec.containers):
-        yield Member(f"spec.containers[{index}]", container, Kind.REGULAR, whole)
+        yield Member(f"spec.containers[{index}]", container, Kind.REGULAR, container.restart_policy or whole)
 
 
 def containers(pod: Pod) -> Iterator[tuple[str, Container]]:

@@ -1,17 +1,32 @@
-"""Restart policy and back-off: (policy, how it ended, how often) -> again at, or never. Rule: the kubelet's crash loop.
+"""Restart policy, rules and back-off: (container, how it ended, how often) -> again at, or never. Rule: the kubelet's crash loop.
 
 The host's systemd climbs the same ladder by itself (RestartSec=10, RestartSteps=5, RestartMaxDelaySec=300); only the first
-restart, which is due at once, is vknix's to make.
+restart, which is due at once, is vknix's to make. Containers with rules are vknix's to restart each time: systemd knows no rules.
 """
 
+from vknix.core.container import RestartRule
 from vknix.core.facts import ContainerFacts, Exit
+from vknix.core.pod import Member
 
 LADDER_S = (0, 10, 20, 40, 80, 160, 300)
 GOOD_S = 600  # an attempt that ran this long ends a streak
 
 
-def may_restart(policy: str, code: int) -> bool:
-    return policy == "Always" or (policy == "OnFailure" and code != 0)
+def may_restart(member: Member, code: int) -> bool:
+    """By the first rule that matches the exit code, else by the policy."""
+    if any(_matches(rule, code) for rule in member.rules):  # the only action that is taken is Restart
+        return True
+    return member.policy == "Always" or (member.policy == "OnFailure" and code != 0)
+
+
+def _matches(rule: RestartRule, code: int) -> bool:
+    of = rule.exit_codes
+    return of is not None and (code in (of.values or ())) is (of.operator == "In")
+
+
+def again(member: Member, seen: ContainerFacts, ended: Exit) -> bool:
+    """Whether a container that has stopped is started again; one that was killed to be started again, whatever it exited with."""
+    return seen.redefined or (bool(seen.doomed) and member.policy != "Never") or may_restart(member, ended.code)
 
 
 def delay_s(streak: int) -> int:
@@ -19,7 +34,8 @@ def delay_s(streak: int) -> int:
 
 
 def due(container: ContainerFacts, ended: Exit) -> float:
-    return ended.finished + delay_s(container.streak)
+    """Another definition begins a ladder of its own."""
+    return ended.finished + (0 if container.redefined else delay_s(container.streak))
 
 
 def streak(exits: tuple[Exit, ...]) -> int:

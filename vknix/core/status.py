@@ -9,10 +9,13 @@ from typing import Any
 from vknix.core import pod as pods
 from vknix.core.container_status import ContainerView, View, container_status, mark_lost, stamp
 from vknix.core.decide import Row, failed_init, row
+from vknix.core.ending import is_alive
 from vknix.core.facts import PodFacts, State
 from vknix.core.pod import Kind, Member, Pod
 
 HOST_ANNOTATION = "vknix.io/host"
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
 def pod_status(pod: Pod, view: View) -> dict[str, Any]:
@@ -23,14 +26,17 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
         return _rejected(pod, view)
     if view.lost is not None:
         return _lost(pod, view)
-    each = [(member, container_status(ContainerView(pod, member, view))) for member in pods.members(pod)]
-    statuses = [status for member, status in each if member.kind is Kind.REGULAR]
-    before = [(member, status) for member, status in each if member.kind is not Kind.REGULAR]
-    phase = _phase(pod, view, statuses, before)
+    each = [ContainerView(pod, member, view) for member in pods.members(pod)]
+    regular = [of for of in each if of.member.kind is Kind.REGULAR]
+    statuses = [container_status(of) for of in regular]
+    before = [(of.member, container_status(of)) for of in each if of.member.kind is not Kind.REGULAR]
+    again = any(of.comes_again for of in regular)
+    phase = _expired_phase(view, statuses, before) if _expired(pod, view) else _phase(pod, view, statuses, before, again=again)
+    expired = phase == "Failed" and _expired(pod, view)
     return {
         "phase": phase,
-        "reason": None,
-        "message": None,
+        "reason": DEADLINE_EXCEEDED if expired else None,
+        "message": DEADLINE_MESSAGE if expired else None,
         **_addresses(pod, view),
         "startTime": pod.status.get("startTime") or stamp(view.now),
         "observedGeneration": pod.metadata.generation,
@@ -61,6 +67,9 @@ def _rejected(pod: Pod, view: View) -> dict[str, Any]:
 def _lost(pod: Pod, view: View) -> dict[str, Any]:
     """Unknown is not absent: the phase and the containers stay as last told, and none of them counts as ready."""
     told = [mark_lost(status) for status in pod.status.get("containerStatuses") or ()]
+    sidecars = {member.name for member in pods.members(pod) if member.kind is Kind.SIDECAR}
+    before = pod.status.get("initContainerStatuses") or ()
+    told_before = [mark_lost(status) if status["name"] in sidecars else status for status in before]
     not_ready = {"reason": "HostUnreachable", "message": view.lost}
     conditions = [
         _condition(pod, view, kind, ok=False, **not_ready)
@@ -68,7 +77,8 @@ def _lost(pod: Pod, view: View) -> dict[str, Any]:
         if told or _told(pod, kind).get("status") == "True"
     ]
     status: dict[str, Any] = {"phase": pod.phase, "observedGeneration": pod.metadata.generation, "conditions": conditions}
-    return {**status, "containerStatuses": told} if told else status
+    status |= {"containerStatuses": told} if told else {}
+    return status | ({"initContainerStatuses": told_before} if told_before else {})
 
 
 def _addresses(pod: Pod, view: View) -> dict[str, Any]:
@@ -85,14 +95,25 @@ def _addresses(pod: Pod, view: View) -> dict[str, Any]:
 Before = list[tuple[Member, dict[str, Any]]]
 
 
-def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before) -> str:
+def _expired(pod: Pod, view: View) -> bool:
+    return row(pod, view.now) is Row.EXPIRED
+
+
+def _expired_phase(view: View, statuses: list[dict[str, Any]], before: Before) -> str:
+    """It has failed once nothing of it runs or will be run again by its host."""
+    if view.facts is None or not any(is_alive(seen) for seen in view.facts.containers.values()):
+        return "Failed"
+    return "Running" if any("running" in status["state"] for status in (*statuses, *(of for _, of in before))) else "Pending"
+
+
+def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before, *, again: bool) -> str:
     """getPhase: a container that waits after it has run counts as stopped, so a crash loop is Running. Not so while init runs.
 
     A leaving Pod of which its host has nothing is over, also where a container never ran: that one has failed.
     """
-    leaving = row(pod) is Row.LEAVING
+    leaving = row(pod, view.now) is Row.LEAVING
     sidecars = [status for member, status in before if member.kind is Kind.SIDECAR]
-    running = sum("running" in status["state"] for status in (*statuses, *sidecars))
+    running = sum("running" in status["state"] for status in (*statuses, *sidecars)) + _hooking(view)
     waiting = sum(_waits(status) for status in statuses)
     waiting += sum(_waits(status) or "running" in status["state"] for member, status in before if member.kind is Kind.INIT)
     if failed_init(pod, view.facts) and not running:
@@ -104,10 +125,14 @@ def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before)
     codes = [end["exitCode"] for status in statuses if (end := _terminated(status)) is not None]
     if leaving:
         return "Succeeded" if not any(codes) else "Failed"
-    policy = pod.spec.restart_policy
-    if policy == "Always" or (policy == "OnFailure" and any(codes)):
+    if again:
         return "Running"
     return "Succeeded" if not any(codes) else "Failed"
+
+
+def _hooking(view: View) -> int:
+    """Containers that run, and are told to wait for their postStart hook."""
+    return sum(seen.hooking and is_alive(seen) for seen in view.facts.containers.values()) if view.facts is not None else 0
 
 
 def _waits(status: dict[str, Any]) -> bool:

@@ -29,7 +29,7 @@ from vknix.core.facts import (
 )
 from vknix.core.handlers import DEFAULT, Handler
 from vknix.core.inputs import Inputs
-from vknix.core.pod import Pod
+from vknix.core.pod import Member, Pod
 from vknix.errors import Refused
 from vknix.provider import HostSeen, Listed, Place, PodGone, PodSeen, Seen
 
@@ -56,7 +56,7 @@ class Container:
     """`timer` is of the next restart while it is stopped, of the kill while it is stopping. Each attempt has its own `files`."""
 
     name: str
-    policy: str
+    member: Member
     stdin: bool = False
     stdin_once: bool = False
     argv: tuple[str, ...] = ()
@@ -216,7 +216,7 @@ class FakeHost:
             members = {member.name: member for member in pods.members(pod)}
             for name, made in inputs.containers.items():
                 asked = members[name].container
-                fresh = Container(name, members[name].policy, bool(asked.stdin), bool(asked.stdin and asked.stdin_once))
+                fresh = Container(name, members[name], bool(asked.stdin), bool(asked.stdin and asked.stdin_once))
                 of.containers.setdefault(name, fresh).argv = made.argv
             for name in run:
                 self._start(of, of.containers[name])
@@ -336,7 +336,7 @@ class FakeHost:
         container.exits.append(Exit(number, container.id, code, signal, why, container.started, time.time(), message))
         container.state = State.STOPPED
         container.set_timer(None)
-        if not asked and restart.may_restart(container.policy, code):
+        if not asked and container.member.host_policy != "Never" and restart.may_restart(container.member, code):
             wait_s = self._ladder_s[min(restart.streak(tuple(container.exits)), len(self._ladder_s)) - 1]
             container.timer = asyncio.get_running_loop().call_later(wait_s, self._start, of, container)
         self._tell(self._seen(of))

@@ -12,6 +12,13 @@ _BLOCK = 1 << 14
 _BODY = 10 << 10  # what a probe shows of an answer
 
 
+_PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")  # what OpenSSL calls an answer in plain HTTP
+
+
+class NoTls(Refused):
+    """The other side answered a TLS greeting with something else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
@@ -77,7 +84,8 @@ class Tls:
                 await self._flush()
                 await self._fill()
             except ssl.SSLError as error:
-                raise Refused("", f"tls: {error.reason}") from error
+                kind = NoTls if error.reason in _PLAIN else Refused
+                raise kind("", f"tls: {error.reason}") from error
 
     async def _flush(self) -> None:
         if data := self._to.read():

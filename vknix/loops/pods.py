@@ -9,6 +9,7 @@ from vknix.core.facts import HostName, HostState, Uid
 from vknix.core.pod import PodRecord
 from vknix.kube import api, watch
 from vknix.ledger import Ledger
+from vknix.loops.hooks import Hooks
 from vknix.loops.prober import Prober
 from vknix.loops.tools import Tools
 from vknix.loops.worker import Worker
@@ -108,6 +109,7 @@ class Pods:
     async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
         """Nobody works before the first list: a Pod that a host has would look as if it were deleted."""
         await self._listed.wait()
+        hooks = Hooks(self._ledger, self._tools, self.wake, tasks)
         prober = Prober(self._ledger, self._tools, self.wake, tasks)
         while True:
             await self._wake.wait()
@@ -116,6 +118,7 @@ class Pods:
             for uid in woken:
                 worker = self._workers.get(uid)
                 if worker is None:
-                    worker = self._workers[uid] = Worker(uid, self._ledger, self._tools, self.want, self._workers.pop)
+                    worker = self._workers[uid] = Worker(uid, self._ledger, self._tools, hooks, self.want, self._workers.pop)
                 worker.wake(tasks)
+                hooks.look(uid)
                 prober.look(uid)

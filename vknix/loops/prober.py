@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vknix.core import hooks, probes
 from vknix.core import pod as pods
-from vknix.core import probes
 from vknix.core.container import Probe
 from vknix.core.facts import ContainerFacts, PodFacts, State, Uid
 from vknix.core.happenings import Happening
@@ -53,11 +53,14 @@ class Prober:
         if not wanted:
             self._ledger.probed.pop(uid, None)
 
-    @staticmethod
-    def _wanted(pod: Pod, facts: PodFacts) -> list[tuple[str, tuple[Member, ContainerFacts]]]:
+    def _wanted(self, pod: Pod, facts: PodFacts) -> list[tuple[str, tuple[Member, ContainerFacts]]]:
+        """A probe waits for the postStart hook of its container, as it does for the container."""
         found = []
+        hooked = self._ledger.hooks.get(pod.uid, {})
         for member in pods.members(pod):
             seen = facts.containers.get(member.name)
+            if seen is not None and hooks.is_pending(hooked.get(member.name), seen):
+                continue
             has = any(probes.of_kind(member.container, kind) for kind in ProbeKind)
             if has and seen is not None and seen.state in (State.RUNNING, State.STOPPING) and facts.addresses:
                 found.append((member.name, (member, seen)))

@@ -120,10 +120,16 @@ class Output:
 
 
 async def _exec(provider: Provider, of: Subject, action: ExecAction) -> Outcome:
+    code, output = await output_of(provider, of, action)
+    return Outcome(code == 0, output)
+
+
+async def output_of(provider: Provider, of: Subject, action: ExecAction) -> tuple[int, str]:
+    """Exit code and output, the latter cut. Refused, NotFound and Unreachable as of any exec."""
     output = Output()
     request = ExecRequest(of.uid, of.container.name, tuple(action.command or ()), stdin=False, stdout=True, stderr=True, tty=False)
     code = await provider.exec(request, of.host, output)
-    return Outcome(code == 0, output.data.decode(errors="replace").strip())
+    return code, output.data.decode(errors="replace").strip()
 
 
 async def _tcp(provider: Provider, of: Subject, action: TcpSocketAction) -> Outcome:
@@ -139,18 +145,10 @@ async def _grpc(provider: Provider, of: Subject, action: GrpcAction) -> Outcome:
 
 async def _http(provider: Provider, of: Subject, action: HttpGetAction) -> Outcome:
     """Redirects on the same host are followed; one to another host is as good as an answer."""
-    authority = f"{_bracketed(action.host or of.address)}:{_port(of, action.port)}"
-    url = f"{(action.scheme or 'HTTP').lower()}://{authority}/{(action.path or '').lstrip('/')}"
-    host = urlsplit(url).hostname or ""
-    headers = [(header.name, header.value) for header in action.http_headers or ()]
-    if not any(name.lower() == "user-agent" for name, _ in headers):
-        headers.append(("User-Agent", f"kube-probe/{__version__}"))
+    url = url_of(of, action)
+    host, headers = urlsplit(url).hostname, headers_of(action, f"kube-probe/{__version__}")
     for _ in range(_REDIRECTS):
-        parts = urlsplit(url)
-        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), _PLAIN)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        async with provider.dial(of.uid, of.host, host, port) as connection:
-            answer = await http.get(connection, parts.netloc, target, headers, tls=parts.scheme == "https")
+        answer = await fetch(provider, of, url, headers)
         if answer.status not in _REDIRECTING or not answer.location:
             success = 200 <= answer.status < 400
             return Outcome(success, "" if success else f"HTTP probe failed with statuscode: {answer.status}")
@@ -160,6 +158,27 @@ async def _http(provider: Provider, of: Subject, action: HttpGetAction) -> Outco
         if urlsplit(url).scheme not in ("http", "https"):
             return Outcome(success=False, message=f'unsupported protocol scheme "{urlsplit(url).scheme}"')
     return Outcome(success=False, message=f"stopped after {_REDIRECTS} redirects")
+
+
+def url_of(of: Subject, action: HttpGetAction) -> str:
+    authority = f"{_bracketed(action.host or of.address)}:{_port(of, action.port)}"
+    return f"{(action.scheme or 'HTTP').lower()}://{authority}/{(action.path or '').lstrip('/')}"
+
+
+def headers_of(action: HttpGetAction, agent: str) -> list[tuple[str, str]]:
+    """Those that the action names, and who asks, unless it says otherwise."""
+    headers = [(header.name, header.value) for header in action.http_headers or ()]
+    named = any(name.lower() == "user-agent" for name, _ in headers)
+    return headers if named else [*headers, ("User-Agent", agent)]
+
+
+async def fetch(provider: Provider, of: Subject, url: str, headers: list[tuple[str, str]]) -> http.Answer:
+    """One GET from the Pod's host. Refused where there is no answer; ValueError where the address can't be read."""
+    parts = urlsplit(url)
+    target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), _PLAIN)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    async with provider.dial(of.uid, of.host, parts.hostname or "", port) as connection:
+        return await http.get(connection, parts.netloc, target, headers, tls=parts.scheme == "https")
 
 
 def _bracketed(host: str) -> str:

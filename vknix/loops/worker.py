@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from vknix import log as logs
-from vknix.core import decide, fields, happenings, probes, status
+from vknix.core import decide, ending, fields, happenings, known, status
 from vknix.core import pod as pods
 from vknix.core.container_status import View
 from vknix.core.decide import Row, Step, Turn
-from vknix.core.facts import HostName, HostState, PodFacts, State, Uid
+from vknix.core.facts import HostName, HostState, PodFacts, Uid
 from vknix.core.handlers import Handler
 from vknix.core.happenings import Happening
+from vknix.core.known import Doomed
 from vknix.core.pod import Pod, PodRecord
 from vknix.errors import Conflict, Deposed, HostFailed, NotFound, Refused, Unreachable
 from vknix.kube import api
 from vknix.ledger import Ledger
+from vknix.loops.ending import Ender
+from vknix.loops.hooks import Hooks
 from vknix.loops.starting import Starter
 from vknix.loops.together import both
 from vknix.loops.tools import Tools
@@ -47,7 +50,13 @@ class Worker:
     """What it remembers between two turns only spares it work, or a second Event of the same."""
 
     def __init__(
-        self, uid: Uid, ledger: Ledger, tools: Tools, want: Callable[[PodRecord], None], over: Callable[[Uid], object]
+        self,
+        uid: Uid,
+        ledger: Ledger,
+        tools: Tools,
+        hooks: Hooks,
+        want: Callable[[PodRecord], None],
+        over: Callable[[Uid], object],
     ) -> None:
         self._uid = uid
         self._ledger = ledger
@@ -63,8 +72,9 @@ class Worker:
         self._before: PodFacts | None = None
         self._seen: PodFacts | None = None  # as its host has told it, when this turn began
         self._acted: _Acted | None = None
-        self._asked_at: float | None = None  # when it was first asked to end
-        self._ending: dict[tuple[str, int], float] = {}  # the deadline that was last sent, by container and attempt
+        self._ender = Ender(uid, tools, hooks)
+        self._doomed: Doomed = {}
+        self._expired = False  # an Event has said so
 
     def wake(self, tasks: asyncio.TaskGroup) -> None:
         self._again.set()
@@ -109,18 +119,17 @@ class Worker:
         lost = self._lost(pod, place)
         if facts is not None and lost is None:
             self._tell_events(pod, facts)
-        step = decide.step(pod, facts, lost=lost is not None)
+        step = decide.step(pod, facts, time.time(), lost=lost is not None)
         if step in (Step.STOP, Step.KILL):  # neither waits for the other
-            deadline = decide.deadline(pod) if step is Step.STOP else 0.0
-            _, until = await both(self._report(pod, facts, place, lost), self._stop(pod, facts, deadline))
+            _, until = await both(self._report(pod, facts, place, lost), self._stop(pod, facts))
             return until
         pod = await self._report(pod, facts, place, lost)
-        step = decide.step(pod, facts, lost=lost is not None)
+        step = decide.step(pod, facts, time.time(), lost=lost is not None)
         if (spent := self._spent(step)) is not None:
             return spent
         match step:
             case Step.WORK if place is not None:
-                return await self._work(pod, facts, place)
+                return _sooner(await self._work(pod, facts, place), decide.expires(pod))
             case Step.CLEAN:
                 return await self._clean(facts)
             case Step.CONFIRM:
@@ -134,15 +143,17 @@ class Worker:
         self._seen = self._ledger.seen.get(self._uid)
         if self._seen is None:
             return None
-        return probes.applied(probes.unprobed(pod, self._seen), self._ledger.probed.get(self._uid, {}))
+        probed, hooked = self._ledger.probed.get(self._uid, {}), self._ledger.hooks.get(self._uid, {})
+        return known.facts(pod, self._seen, probed, hooked, self._doomed)
 
     async def _turn_gone(self) -> float | None:
         """The API server has no such Pod (any more)."""
         facts = self._seen = self._ledger.seen.get(self._uid)
         lost = facts is not None and self._ledger.host_state(facts.host) is not HostState.LISTED
-        match decide.step(None, facts, lost=lost):
+        match decide.step(None, facts, time.time(), lost=lost):
             case Step.KILL:
-                return await self._stop(None, facts, 0.0)
+                assert facts is not None
+                return await self._ender.end(None, facts, ending.of_all(None, facts, by=0.0))
             case Step.CLEAN:
                 spent = self._spent(Step.CLEAN)
                 return spent if spent is not None else await self._clean(facts)
@@ -164,7 +175,7 @@ class Worker:
             return None
 
     def _judge(self, pod: Pod, facts: PodFacts | None, handler: Handler | None) -> None:
-        if facts is not None or handler is None or decide.row(pod) is not Row.WANTED or self._refused is not None:
+        if facts is not None or handler is None or decide.row(pod, time.time()) is not Row.WANTED or self._refused is not None:
             return
         unreadable = None
         try:
@@ -188,7 +199,7 @@ class Worker:
         if place is not None:
             self._tools.provider.adopt(pod, place)
             return place
-        if decide.row(pod) is not Row.WANTED or self._refused or self._unreadable or self._lost(pod, None) is not None:
+        if decide.row(pod, time.time()) is not Row.WANTED or self._refused or self._unreadable or self._lost(pod, None) is not None:
             return None
         try:
             place = self._tools.provider.place(pod, self._ledger.hosts)
@@ -274,16 +285,17 @@ class Worker:
     async def _work(self, pod: Pod, facts: PodFacts | None, place: Place) -> float | None:
         now = time.time()
         turn = decide.containers(pod, facts, now)
-        ending = [*((seen.name, seen.grace_s) for seen in decide.doomed(facts)), *((name, None) for name in turn.stop)]
-        ended = await self._end_some(pod, facts, ending, now) if facts is not None and ending else None
-        started = await self._start(pod, facts, place, turn, now)
-        return min((at for at in (ended, started) if at is not None), default=None)
+        ended = None
+        if facts is not None:
+            over = ending.of_all(pod, facts, grace_s=pod.spec.grace_s) if turn.over else ()
+            ended = await self._ender.end(pod, facts, (*over, *ending.of_doomed(pod, facts)))
+        return _sooner(ended, await self._start(pod, facts, place, turn, now))
 
     async def _start(self, pod: Pod, facts: PodFacts | None, place: Place, turn: Turn, now: float) -> float | None:
         run = self._starter.runnable(turn.run, now)
         due = self._starter.due(pod, facts, now)
         if not run and (due is None or due > now):
-            return min((at for at in (turn.until, due) if at is not None), default=None)
+            return _sooner(turn.until, due)
         try:
             await self._starter.start(pod, facts, place, self._ledger.hosts[place.host], run)
         except Refused as refusal:
@@ -294,37 +306,23 @@ class Worker:
             self._again.set()
         return self._starter.due(pod, facts, now)
 
-    async def _stop(self, pod: Pod | None, facts: PodFacts | None, deadline: float) -> float | None:
-        """All of the Pod, each container in its turn. However late it is, what runs is asked first and killed a moment later."""
+    async def _stop(self, pod: Pod, facts: PodFacts | None) -> float | None:
+        """All of a Pod that leaves, is past its deadline, or has ended and yet runs."""
         assert facts is not None
-        now = time.time()
-        self._asked_at = self._asked_at or now
-        deadline = max(deadline, self._asked_at + self._tools.times.kill)
-        names = decide.to_stop(pod, facts) if pod is not None else tuple(facts.containers)
-        return await self._end(pod, facts, names, deadline)
+        match decide.row(pod, time.time()):
+            case Row.LEAVING:
+                wishes = ending.of_all(pod, facts, by=ending.deadline(pod))
+            case Row.EXPIRED:
+                wishes = ending.of_all(pod, facts, grace_s=pod.spec.grace_s)
+                self._tell_expired(pod)
+            case _:
+                wishes = ending.of_all(pod, facts, by=0.0)
+        return await self._ender.end(pod, facts, wishes)
 
-    async def _end_some(self, pod: Pod, facts: PodFacts, names: list[tuple[str, int | None]], now: float) -> float:
-        """Containers of a Pod that goes on, each with its own grace, counted from when it was first asked."""
-        until = float("inf")
-        for name, grace_s in names:
-            grace = grace_s if grace_s is not None else pod.spec.grace_s
-            deadline = self._ending.get((name, facts.containers[name].attempt), now + max(grace, self._tools.times.kill))
-            until = min(until, await self._end(pod, facts, (name,), deadline))
-        return until
-
-    async def _end(self, pod: Pod | None, facts: PodFacts, names: tuple[str, ...], deadline: float) -> float:
-        """Asks once for each deadline, and again when it has passed; then each second until it is done."""
-        now = time.time()
-        keys = [(name, facts.containers[name].attempt) for name in names]
-        for name, attempt in keys:
-            if pod is not None and (name, attempt) not in self._ending and facts.containers[name].state is not State.STOPPED:
-                message = facts.containers[name].doomed or f"Stopping container {name}"
-                self._tools.tell(pod, Happening("Killing", message, name))
-        if now >= deadline or any(deadline < self._ending.get(key, float("inf")) for key in keys):
-            grace_s = pod.spec.grace_s if pod is not None else self._tools.times.kill
-            await self._tools.provider.stop(self._uid, facts.host, names, deadline, grace_s)
-            self._ending.update(dict.fromkeys(keys, deadline))
-        return deadline if now < deadline else now + 1
+    def _tell_expired(self, pod: Pod) -> None:
+        if not self._expired:
+            self._expired = True
+            self._tools.tell(pod, Happening(status.DEADLINE_EXCEEDED, status.DEADLINE_MESSAGE))
 
     async def _clean(self, facts: PodFacts | None) -> float:
         assert facts is not None
@@ -338,3 +336,7 @@ class Worker:
         for happening in happenings.happenings(pod, self._before, facts):
             self._tools.tell(pod, happening)
         self._before = facts
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((at for at in (one, other) if at is not None), default=None)

@@ -183,7 +183,7 @@ def _machine(
         mounts=tuple(kinds.mounts(mounts.mounts(pod, path, container, uid32), handler)),
         limits=resources.limits(container),
         requests=resources.requests(container),
-        restart=_RESTART[member.policy],
+        restart=_RESTART[member.host_policy],
         stdin=bool(container.stdin),
         stdin_once=bool(container.stdin and container.stdin_once),
         tty=bool(container.tty),
