@@ -115,6 +115,7 @@ class Config:
     seccomp_default: bool = False
     strict_limits: bool = False
     runtime_handlers: Mapping[str, str] = field(default_factory=dict)
+    pod_pids_limit: Count | None = None
 
 
 def load(path: Path) -> Config:

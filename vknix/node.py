@@ -76,7 +76,9 @@ async def run_node(config: configs.Config, node: configs.Node) -> None:
         events = Recorder(client, node.name)
         objects = Objects(client)
         service_cidrs = config.cluster.service_cidrs or await _service_cidrs(client)
-        settings = HostSettings(lease.epoch, config.seccomp_default, (*config.cluster.pod_cidrs, *service_cidrs))
+        settings = HostSettings(
+            lease.epoch, config.seccomp_default, (*config.cluster.pod_cidrs, *service_cidrs), config.pod_pids_limit
+        )
         provider = NspawnProvider(host_specs(node), settings)
         pod_settings = PodSettings(
             node.name,

@@ -75,10 +75,10 @@ def wait_for_text(file: Path, text: bytes) -> None:
         os.sched_yield()
 
 
-def test_the_supervisor_leaves_the_cgroup_of_the_unit_to_the_child(unit: Unit) -> None:
+def test_the_supervisor_and_the_child_have_cgroups_of_their_own(unit: Unit) -> None:
     unit.sh("grep ^0:: /proc/self/cgroup; grep ^0:: /proc/$PPID/cgroup; cat; echo $SYSTEMD_LOG_TARGET")
     here = f"0::/{unit.cgroup.name}"
-    assert unit.logs().decode() == f"{here}\n{here}/shim\njournal\n"
+    assert unit.logs().decode() == f"{here}/supervisor\n{here}/shim\njournal\n"
 
 
 def test_run_file_names_attempt_invocation_start_and_cgroup(unit: Unit) -> None:

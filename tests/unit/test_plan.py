@@ -206,7 +206,7 @@ def test_config_json_has_values_as_they_are() -> None:
     config = json.loads(oci.config(of, of.machines[0]))
     assert config["process"]["args"][1:] == ["init", "/p", odd]
     assert f"X={odd}".encode() in oci.identity(of, of.machines[0]).split(b"\0")
-    assert config["linux"]["namespaces"] == [{"type": "pid"}, {"type": "mount"}, {"type": "uts"}]
+    assert config["linux"]["namespaces"] == [{"type": kind} for kind in ("pid", "mount", "uts", "cgroup")]
     assert config["ociVersion"] == "1.0.0"
 
 

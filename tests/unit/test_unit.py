@@ -262,30 +262,6 @@ def test_the_script_comes_last() -> None:
     assert files.files(plan(pod()), "x", "n")[-1].path == f"/run/vknix/{UID32}/sync-n"
 
 
-@pytest.mark.parametrize(
-    ("limits", "of"),
-    [
-        ({}, {}),
-        ({"cpu": "1500m"}, {"CPUQuota": "150%"}),
-        ({"cpu": "1m"}, {"CPUQuota": "1%"}),
-        ({"cpu": "1234567m"}, {"CPUQuota": "123456.7%"}),
-        ({"cpu": "100000"}, {"CPUQuota": "10000000%"}),
-        ({"memory": "1Gi"}, {"MemoryMax": "1073741824", "MemorySwapMax": "0"}),
-        ({"memory": "0"}, {}),
-    ],
-)
-def test_limits_as_systemd_reads_them(limits: dict[str, str], of: dict[str, str]) -> None:
-    made = plan(pod(container(resources={"limits": limits})))
-    properties = dict(unit.properties(made, made.machines[0], SETTINGS))
-    assert {name: properties[name] for name in ("CPUQuota", "MemoryMax", "MemorySwapMax") if name in properties} == of
-
-
-@pytest.mark.parametrize(("cpu", "weight"), [("1m", 1), ("100m", 4), ("1", 39), ("4", 157), ("1000", 10000)])
-def test_weights_are_runcs(cpu: str, weight: int) -> None:
-    made = plan(pod(container(resources={"requests": {"cpu": cpu}})))
-    assert dict(unit.properties(made, made.machines[0], SETTINGS))["CPUWeight"] == str(weight)
-
-
 def test_a_unit_is_what_was_measured_to_work() -> None:
     made = plan(pod(restart="OnFailure"))
     properties = dict(unit.properties(made, made.machines[0], SETTINGS))

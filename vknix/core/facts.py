@@ -142,6 +142,7 @@ class HostFacts:
     memory_bytes: int = 0
     storage_bytes: int = 0
     pods: int = 0
+    huge: Mapping[str, int] = field(default_factory=dict)  # bytes of huge pages by their size, such as 2Mi
     controllers: frozenset[str] = frozenset()  # cgroup controllers that can be enforced: cpu, memory, pids, ...
     resolv_conf: str = ""  # of the host itself, for dnsPolicy Default
     problems: tuple[str, ...] = ()

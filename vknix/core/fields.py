@@ -14,6 +14,7 @@ from vknix.core.handler_fields import INSTEAD, check_paths
 from vknix.core.handlers import DEFAULT, Handler
 from vknix.core.image import NONE as NO_ALIASES
 from vknix.core.image import Aliases
+from vknix.core.resources import HUGE
 from vknix.core.rule import ELSEWHERE as _ELSEWHERE
 from vknix.core.rule import OTHER_NODE as _OTHER_NODE
 from vknix.core.rule import YES as _YES
@@ -135,7 +136,6 @@ _POD: Mapping[str, Rule] = {
             "topologySpreadConstraints",
             "schedulerName",
             "schedulingGates",
-            "priority",
             "priorityClassName",
             "schedulingGroup",
             "preemptionPolicy",
@@ -143,6 +143,7 @@ _POD: Mapping[str, Rule] = {
         ),
         _ELSEWHERE,
     ),
+    "priority": _YES,
     "imagePullSecrets": Rule(Verdict.ELSEWHERE, "closures come from the host's own substituters: no registry, no secret"),
     "serviceAccountName": _YES,
     "serviceAccount": _YES,
@@ -184,7 +185,9 @@ _POD: Mapping[str, Rule] = {
     "runtimeClassName": _YES,
     "overhead": Rule(Verdict.HONOURED, "part of what the Pod requests, and of its limit where it has one"),
     "resourceClaims": _no("devices by claim are not supported"),
-    "resources": _no("resources of the whole Pod are not supported yet", "set them on its containers"),
+    "resources.limits": _YES,
+    "resources.requests": _YES,
+    "resources.claims": _no("devices by claim are not supported"),
     "volumes[].name": _YES,
     "volumes[].emptyDir.medium": _no("only the default medium is supported yet", "leave medium out", ""),
     "volumes[].emptyDir.sizeLimit": _no("a size limit of a volume is not supported yet", "leave sizeLimit out"),
@@ -265,8 +268,9 @@ def check(spec: dict[str, Any], handler: Handler = DEFAULT, aliases: Aliases = N
     ]
     for path, container in each:
         aliases.find(container.get("image") or "", f"{path}.image")
+    for path, of in (("spec", spec), *each):
         for kind in ("limits", "requests"):
-            for name, amount in ((container.get("resources") or {}).get(kind) or {}).items():
+            for name, amount in ((of.get("resources") or {}).get(kind) or {}).items():
                 _check_amount(f"{path}.resources.{kind}.{name}", name, amount)
 
 
@@ -274,8 +278,9 @@ _RESOURCES = ("cpu", "memory", "ephemeral-storage")
 
 
 def _check_amount(path: str, name: str, amount: str | int | float) -> None:
-    if name not in _RESOURCES:
-        raise Refused(path, "this node has no such resource", remedy="ask for " + ", ".join(_RESOURCES) + " only")
+    if name not in _RESOURCES and not name.startswith(HUGE):
+        offered = (*_RESOURCES, f"{HUGE}2Mi")
+        raise Refused(path, "this node has no such resource", remedy="ask for " + ", ".join(offered) + " only")
     try:
         quantity.parse(amount)
     except ValueError as error:

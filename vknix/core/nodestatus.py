@@ -7,6 +7,7 @@ from typing import Any
 from vknix.core import handlers, quantity
 from vknix.core.container_status import RUNTIME, stamp
 from vknix.core.facts import HostFacts, HostState
+from vknix.core.resources import HUGE
 
 KUBELET_VERSION = "v1.36.0"  # the kubelet whose contract is kept: skew checks and feature gates read it
 
@@ -93,6 +94,7 @@ def _amounts(hosts: list[HostFacts]) -> dict[str, str]:
         "memory": f"{sum(facts.memory_bytes for facts in hosts) // 1024}Ki",
         "ephemeral-storage": f"{sum(facts.storage_bytes for facts in hosts) // 1024}Ki",
         "pods": str(sum(facts.pods for facts in hosts)),
+        **{f"{HUGE}{size}": str(sum(facts.huge.get(size, 0) for facts in hosts)) for facts in hosts for size in facts.huge},
     }
 
 

@@ -84,6 +84,7 @@ class PodSpec(Api, frozen=True):
     runtime_class_name: str | None = None
     overhead: dict[str, Amount] | None = None
     resources: Resources | None = None
+    priority: int | None = None
 
     @property
     def grace_s(self) -> int:

@@ -1,12 +1,12 @@
 """Requests and limits: of a container, of a Pod, and as the downward API's resourceFieldRef shows them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from vknix.core import pod as pods
 from vknix.core import quantity
-from vknix.core.container import Container, ResourceSelector
+from vknix.core.container import Amount, Container, Resources, ResourceSelector
 from vknix.core.fetched import Surroundings
 from vknix.core.pod import Kind, Pod
 from vknix.errors import Refused
@@ -19,6 +19,10 @@ class Amounts:
     cpu_milli: int | None = None
     memory_bytes: int | None = None
     storage_bytes: int | None = None
+    huge: tuple[tuple[str, int], ...] = ()  # bytes by page size (2Mi), in order
+
+
+HUGE = "hugepages-"
 
 
 def limits(container: Container) -> Amounts:
@@ -27,35 +31,72 @@ def limits(container: Container) -> Amounts:
 
 def requests(container: Container) -> Amounts:
     """What is not requested is requested as it is limited (the API server's default as well)."""
-    resources = container.resources
-    return _amounts({**((resources and resources.limits) or {}), **((resources and resources.requests) or {})})
+    return _requests(container.resources)
 
 
-def _amounts(of: dict[str, str | int | float]) -> Amounts:
+def of_pod(pod: Pod) -> Amounts:
+    """The limits of the Pod as a whole, as its author set them."""
+    return _amounts((pod.spec.resources and pod.spec.resources.limits) or {})
+
+
+def of_pod_requests(pod: Pod) -> Amounts:
+    return _requests(pod.spec.resources)
+
+
+def effective(pod: Pod, container: Container) -> Amounts:
+    """The limits that hold for a container: where it has none of its own, those of the Pod as a whole."""
+    own, whole = limits(container), of_pod(pod)
+    return replace(own, cpu_milli=own.cpu_milli or whole.cpu_milli, memory_bytes=own.memory_bytes or whole.memory_bytes)
+
+
+def _requests(of: Resources | None) -> Amounts:
+    return _amounts({**((of and of.limits) or {}), **((of and of.requests) or {})})
+
+
+def _amounts(of: Mapping[str, Amount]) -> Amounts:
     return Amounts(
         cpu_milli=quantity.milli(of["cpu"]) if "cpu" in of else None,
         memory_bytes=quantity.whole(of["memory"]) if "memory" in of else None,
         storage_bytes=quantity.whole(of["ephemeral-storage"]) if "ephemeral-storage" in of else None,
+        huge=tuple(
+            (name.removeprefix(HUGE), quantity.whole(amount)) for name, amount in sorted(of.items()) if name.startswith(HUGE)
+        ),
     )
 
 
 def requested(pod: Pod) -> Amounts:
-    """Of the whole Pod, as the scheduler adds it up (component-helpers/resource): what runs at once, at its most, and overhead."""
-    return _with_overhead(pod, _whole(pod, requests, none_is_none=False))
+    """Of the whole Pod, as the scheduler adds it up (component-helpers/resource): what it says as a whole, else what runs at once
+    at its most; and its overhead."""
+    return _plus(_over(summed(pod), of_pod_requests(pod)), _amounts(pod.spec.overhead or {}))
+
+
+def summed(pod: Pod) -> Amounts:
+    """What its containers request."""
+    return _whole(pod, requests, none_is_none=False)
 
 
 def limited(pod: Pod) -> Amounts:
     """Of the whole Pod in the same way; None where a container has no limit."""
-    return _with_overhead(pod, _whole(pod, limits, none_is_none=True))
+    return _plus(_over(_whole(pod, limits, none_is_none=True), of_pod(pod)), _amounts(pod.spec.overhead or {}))
 
 
-def _with_overhead(pod: Pod, of: Amounts) -> Amounts:
-    """What the Pod's RuntimeClass says that its machines need beside their programs. No limit stays none."""
-    more = _amounts(pod.spec.overhead or {})
-    return Amounts(
-        cpu_milli=None if of.cpu_milli is None else of.cpu_milli + (more.cpu_milli or 0),
-        memory_bytes=None if of.memory_bytes is None else of.memory_bytes + (more.memory_bytes or 0),
-        storage_bytes=None if of.storage_bytes is None else of.storage_bytes + (more.storage_bytes or 0),
+def _over(sums: Amounts, whole: Amounts) -> Amounts:
+    """What is said of the whole Pod holds in place of the sum."""
+    return replace(
+        sums,
+        cpu_milli=sums.cpu_milli if whole.cpu_milli is None else whole.cpu_milli,
+        memory_bytes=sums.memory_bytes if whole.memory_bytes is None else whole.memory_bytes,
+        huge=tuple(sorted({**dict(sums.huge), **dict(whole.huge)}.items())),
+    )
+
+
+def _plus(of: Amounts, overhead: Amounts) -> Amounts:
+    """What is not limited stays so."""
+    return replace(
+        of,
+        cpu_milli=None if of.cpu_milli is None else of.cpu_milli + (overhead.cpu_milli or 0),
+        memory_bytes=None if of.memory_bytes is None else of.memory_bytes + (overhead.memory_bytes or 0),
+        storage_bytes=None if of.storage_bytes is None else of.storage_bytes + (overhead.storage_bytes or 0),
     )
 
 
@@ -68,8 +109,12 @@ def _whole(pod: Pod, of: Callable[[Container], Amounts], *, none_is_none: bool) 
             return None
         return _most([(kind, value or 0) for kind, value in amounts])
 
+    sizes = sorted({size for _, every in each for size, _ in every.huge})
     return Amounts(
-        most(lambda every: every.cpu_milli), most(lambda every: every.memory_bytes), most(lambda every: every.storage_bytes)
+        most(lambda every: every.cpu_milli),
+        most(lambda every: every.memory_bytes),
+        most(lambda every: every.storage_bytes),
+        tuple((size, _most([(kind, dict(every.huge).get(size, 0)) for kind, every in each])) for size in sizes),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from vknix.core.files import File as VolumeFile
 from vknix.core.handlers import Handler
 from vknix.core.image import Image
-from vknix.nspawn import limits, oci, paths, service, system
+from vknix.nspawn import oci, paths, service, system
 from vknix.nspawn.plan import MachinePlan, PodPlan
 from vknix.nspawn.tree import Dir, Entry, File, Link
 
@@ -44,11 +44,8 @@ def _pod_files(plan: PodPlan) -> Iterator[Entry]:
     yield File(f"{run}/hosts", plan.hosts, 0o644)
     yield File(f"{run}/resolv.conf", plan.resolv_conf, 0o644)
     yield File(f"{var}/pod.json", _record(plan), 0o600)
-    if any((plan.limits.cpu_milli, plan.limits.memory_bytes)):
-        text = "[Slice]\n" + "".join(
-            f"{name}={value}\n" for name, value in limits.properties(plan.limits.cpu_milli, plan.limits.memory_bytes)
-        )
-        yield File(f"{paths.UNITS}/{paths.pod_slice(plan.uid32)}", text.encode(), 0o644)
+    text = "[Slice]\n" + "".join(f"{name}={value}\n" for name, value in plan.slice)
+    yield File(f"{paths.UNITS}/{paths.pod_slice(plan.uid32)}", text.encode(), 0o644)
 
 
 def _record(plan: PodPlan) -> bytes:
@@ -83,6 +80,7 @@ def digest(of: tuple[VolumeFile, ...]) -> str:
 def _machine_files(plan: PodPlan, machine: MachinePlan) -> Iterator[Entry]:
     run, var = paths.run_of(plan.uid32, machine.container), paths.var_of(plan.uid32, machine.container)
     yield Dir(run, 0o700)
+    yield File(f"{run}/limits.new", machine.limits)
     yield File(f"{run}/identity", oci.identity(plan, machine))
     yield Dir(var, 0o700)
     yield Dir(f"{var}/log", 0o700)

@@ -35,6 +35,7 @@ class HostSettings:
     epoch: int
     seccomp_default: bool
     cluster_cidrs: tuple[str, ...]
+    pod_pids: int | None = None
 
 
 class Host:
@@ -100,7 +101,9 @@ class Host:
         await _claim(link, self._settings.epoch)
         tool = await _install_tool(link)
         async with buses.connect(link, "vk-") as bus, asyncio.TaskGroup() as tasks:
-            settings = Settings(tool, self._settings.epoch, self._settings.seccomp_default, int(told["capabilities"], 16))
+            own = self._settings
+            bounding = int(told["capabilities"], 16)
+            settings = Settings(tool, own.epoch, own.seccomp_default, bounding, own.pod_pids, facts.memory_bytes)
             session = Session(self, link, bus, settings, told["nft"], tasks)
             session.closures.farms.update(told["farms"].split())
             tasks.create_task(_until(link.lost(), f"host {self.name}: the link was lost"))
@@ -138,10 +141,14 @@ async def _until(end: Awaitable[None], message: str) -> None:
 
 
 async def _claim(link: Link, epoch: int) -> None:
-    """From here on older vknix processes can change nothing on this host."""
+    """From here on older vknix processes can change nothing on this host.
+
+    Without nsdelegate, which systemd sets unless something has unset it, root in a container could lift its own limits.
+    """
     script = f"""PATH={paths.SEARCH}; export PATH
 mkdir -p -m 700 {paths.RUN} {paths.VAR} {paths.FARMS}
 mkdir -p {paths.ROOTS}
+grep -q ' cgroup2 .*nsdelegate' /proc/mounts || mount -o remount,nsdelegate,memory_recursiveprot /sys/fs/cgroup 2>/dev/null || :
 exec 9>{paths.RUN}/lock
 flock 9
 now=$(cat {paths.EPOCH} 2>/dev/null || echo 0)

@@ -1,10 +1,10 @@
 """Requests x hosts -> a host, or why none fits. Pure; the scheduler has chosen the node, this chooses within its pool."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vknix.core.facts import HostFacts, HostName, HostState
-from vknix.core.resources import Amounts
+from vknix.core.resources import HUGE, Amounts
 from vknix.errors import Refused, Unreachable
 
 
@@ -16,6 +16,7 @@ class Used:
     cpu_milli: int = 0
     memory_bytes: int = 0
     storage_bytes: int = 0
+    huge: Mapping[str, int] = field(default_factory=dict)
 
 
 def used(placed: Iterable[Amounts]) -> Used:
@@ -25,6 +26,7 @@ def used(placed: Iterable[Amounts]) -> Used:
         sum(amounts.cpu_milli or 0 for amounts in each),
         sum(amounts.memory_bytes or 0 for amounts in each),
         sum(amounts.storage_bytes or 0 for amounts in each),
+        {size: sum(dict(amounts.huge).get(size, 0) for amounts in each) for amounts in each for size, _ in amounts.huge},
     )
 
 
@@ -58,6 +60,7 @@ def _lack(asked: Amounts, facts: HostFacts, there: Used) -> tuple[str, str] | No
         "cpu": (asked.cpu_milli or 0, there.cpu_milli, facts.cpu_milli),
         "memory": (asked.memory_bytes or 0, there.memory_bytes, facts.memory_bytes),
         "ephemeral-storage": (asked.storage_bytes or 0, there.storage_bytes, facts.storage_bytes),
+        **{f"{HUGE}{size}": (more, there.huge.get(size, 0), facts.huge.get(size, 0)) for size, more in asked.huge},
     }
     for resource, (more, taken, whole) in wants.items():
         if more and taken + more > whole:

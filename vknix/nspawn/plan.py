@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vknix.core import pod as pods
-from vknix.core import resources
+from vknix.core import qos, resources
+from vknix.core.container import Container
 from vknix.core.facts import StorePath
 from vknix.core.files import File as VolumeFile
 from vknix.core.handlers import DEFAULT, Handler
@@ -15,18 +16,22 @@ from vknix.core.pod import Member, Pod
 from vknix.core.resources import Amounts
 from vknix.core.user import user
 from vknix.errors import Refused
-from vknix.nspawn import kinds, mounts, paths
+from vknix.nspawn import capabilities, kinds, limits, mounts, paths
 from vknix.nspawn.spaces import Spaces, spaces
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Of the whole backend. `tool` is vktool's path on the host, `bounding` the capabilities that the host itself has."""
+    """Of the whole backend. `tool` is vktool's path on the host, `bounding` the capabilities that the host itself has,
+    `memory_bytes` its memory; `pod_pids`: how many processes a Pod may have.
+    """
 
     tool: str
     epoch: int
     seccomp_default: bool = False
     bounding: int = -1
+    pod_pids: int | None = None
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class MachinePlan:
 
     `unmasked`: nothing of /proc is hidden.
 
-    `closure_files` are the store paths of the closure that are files: an overlay redirects directories only.
+    `closure_files` are the store paths of the closure that are files: an overlay redirects directories only. `limits` is the file.
     """
 
     container: str
@@ -54,8 +59,9 @@ class MachinePlan:
     privileged: bool
     unmasked: bool
     mounts: tuple[mounts.Mount, ...]
-    limits: Amounts
+    limits: bytes
     requests: Amounts
+    oom_score_adj: int
     restart: str  # systemd's Restart=
     stdin: bool
     stdin_once: bool
@@ -71,7 +77,7 @@ class MachinePlan:
 class PodPlan:
     """`machines` are the containers that can be configured, in the Pod's order; which of them start is the caller's to say.
 
-    `closures` are of all containers.
+    `closures` are of all containers. `slice` are the properties of its slice.
     """
 
     uid32: str
@@ -87,7 +93,7 @@ class PodPlan:
     volumes: Mapping[str, tuple[VolumeFile, ...]]
     empty: tuple[str, ...]
     grace_s: int
-    limits: Amounts
+    slice: tuple[tuple[str, str], ...]
     handler: Handler = DEFAULT
 
 
@@ -126,7 +132,7 @@ def pod_plan(
         volumes=inputs.volumes,
         empty=tuple(volume.name for volume in pod.spec.volumes or () if volume.empty_dir is not None),
         grace_s=max(2, pod.spec.grace_s),
-        limits=resources.limited(pod),
+        slice=tuple(limits.pod_slice(pod, settings.pod_pids)),
         handler=inputs.handler,
     )
 
@@ -181,14 +187,21 @@ def _machine(
         privileged=privileged,
         unmasked=privileged or bool(own and own.proc_mount == "Unmasked"),
         mounts=tuple(kinds.mounts(mounts.mounts(pod, path, container, uid32), handler)),
-        limits=resources.limits(container),
+        limits=limits.cgroup(resources.effective(pod, container), resources.requests(container), container.resources),
         requests=resources.requests(container),
+        oom_score_adj=_oom_score_adj(pod, container, settings),
         restart=_RESTART[member.host_policy],
         stdin=bool(container.stdin),
         stdin_once=bool(container.stdin and container.stdin_once),
         tty=bool(container.tty),
         fallback_to_logs=container.termination_message_policy == "FallbackToLogsOnError",
     )
+
+
+def _oom_score_adj(pod: Pod, container: Container, settings: Settings) -> int:
+    """A host that is a container itself may not protect a process more than it is."""
+    score = qos.oom_score_adj(pod, container, settings.memory_bytes)
+    return score if settings.bounding & capabilities.mask(("CAP_SYS_RESOURCE",)) else max(0, score)
 
 
 def _environment(

@@ -243,6 +243,7 @@ cg=$(sed -n 's/^[^ ]* [^ ]* [^ ]* [^ ]* \([^ ]*\) .* - cgroup2 .*/\1/p' /proc/se
 say cgroup2 "$cg"
 say capabilities "$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)"
 say controllers "$(cat "$cg/cgroup.controllers" 2>/dev/null)"
+say huge "$(cd /sys/kernel/mm/hugepages 2>/dev/null && grep -H . */nr_hugepages | sed 's/^[^-]*-//; s,kB/.*:, ,' | tr '\n' ' ')"
 say user "$(id -u)"
 for tool in systemd-nspawn systemd-run nsenter unshare ip nft tar find nix-store; do
   say "tool:$tool" "$(command -v "$tool")"
@@ -290,9 +291,20 @@ def host_facts(name: HostName, address: str, told: Mapping[str, str], pods: int)
         storage_bytes=int(told["storage_kib"] or 0) * 1024,
         pods=pods,
         controllers=frozenset(told["controllers"].split()),
+        huge=_huge(told["huge"].split()) if "hugetlb" in told["controllers"].split() else {},
         resolv_conf=told["resolv_conf"],
         problems=tuple(problems(told)),
     )
+
+
+def _huge(words: list[str]) -> dict[str, int]:
+    """`KIB COUNT` pairs -> bytes by page size, in Kubernetes' words; sizes that the host keeps no pages of are left out."""
+    pairs = zip(map(int, words[::2]), map(int, words[1::2]), strict=False)
+    return {_size(kib): kib * 1024 * count for kib, count in pairs if count}
+
+
+def _size(kib: int) -> str:
+    return f"{kib >> 20}Gi" if kib >> 20 else f"{kib >> 10}Mi" if kib >> 10 else f"{kib}Ki"
 
 
 def problems(told: Mapping[str, str]) -> Iterator[str]:

@@ -117,8 +117,7 @@ def properties(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
         ("CollectMode", "inactive-or-failed"),
         ("ExecSearchPath", paths.SEARCH.replace(":", " ")),
         ("ExecStopPost", f"-{end}"),
-        *limits.properties(machine.limits.cpu_milli, machine.limits.memory_bytes),
-        *([("CPUWeight", str(limits.weight(machine.requests.cpu_milli)))] if machine.requests.cpu_milli else []),
+        *limits.unit(machine.requests),
         *(service.properties(plan, machine) if plan.handler is Handler.UNIT else []),
     ]
 

@@ -54,12 +54,17 @@ static bool differs(pid_t pid, const char *namespace)
     return stat(theirs, &a) < 0 || stat(ours, &b) < 0 || a.st_ino != b.st_ino;
 }
 
-/* Finds the container's first process and holds it, so that its number can't come to mean another. */
-static void find_leader(struct session *session, const char *unit)
+/* Finds the container's first process and holds it, so that its number can't come to mean another. The command goes below the
+   container's own cgroup, with whose limits it lives. */
+static void find_leader(struct session *session, const char *unit, long number)
 {
     char file[PATH_MAX];
 
     session->leader = find_process(unit);
+    path(session->cgroup, "%s/payload/exec-%ld", unit, number);
+    path(file, "%s/payload", unit);
+    if (access(file, F_OK) < 0)
+        path(session->cgroup, "%s/exec-%ld", unit, number);
     session->leader_fd = session->leader ? syscall(SYS_pidfd_open, session->leader, 0) : -1;
     path(file, "/proc/%d/root", session->leader);
     session->root = session->leader_fd < 0 ? -1 : open(file, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -304,8 +309,7 @@ int exec(int argc, char **argv)
     if (load_attempt(argv[0], &attempt) < 0 || cgroup_dir(attempt.cgroup, unit) < 0)
         fail(&session.report, NOT_ENTERED, "the container does not run (%s: %m)", argv[0]);
     load_identity(&session.report, argv[1], &who);
-    find_leader(&session, unit);
-    path(session.cgroup, "%s/exec-%ld", unit, atol(argv[2]));
+    find_leader(&session, unit, atol(argv[2]));
     int signals = watch_signals();
     if (strcmp(argv[4], "tty") == 0) {
         open_terminal(&session, who.uid);

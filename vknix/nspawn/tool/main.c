@@ -12,9 +12,9 @@
        ExecStopPost: one JSON line at the end of FACTS for the attempt that ended; removes RUNFILE and nspawn's leftovers.
        `fallback` is the policy FallbackToLogsOnError.
    vktool exec RUNFILE SPEC N NONCE tty|notty -- ARGV...
-       ARGV in the running container, in the cgroup exec-N of its unit. SPEC holds, each ended by NUL: capabilities in hex, uid,
-       gid, groups (`1,2` or `-`), flags (see vktool.h), host's number of user 0, directory, number of environment strings, these,
-       number of mounts whose users are mapped, and these.
+       ARGV in the running container, in a cgroup exec-N of its own below the container's. SPEC holds, each ended by NUL: capabilities
+       in hex, uid, gid, groups (`1,2` or `-`), flags (see vktool.h), host's number of user 0, directory, number of environment
+       strings, these, number of mounts whose users are mapped, and these.
        Exit: the command's own, 128 + n after signal n. Where it never ran: one line `NONCE ...` on stderr, and 127 (not found),
        126 (can't be executed) or 125 (no running container to enter).
    vktool init ARGV...
@@ -23,6 +23,9 @@
        A Pod's PID namespace, pinned to FILE for as long as this runs.
    vktool spaces BASE USERS NETWORK IPC
        A user namespace of 65536 users from BASE on, with a network and IPC of its own, pinned to three files.
+   vktool limit RUNFILE
+       Puts the file `limits.new` beside RUNFILE into force for what runs, and then in the place of `limits`. Exit 3, with a line that
+       says why, where it can't be had now.
    vktool logs LOGDIR ATTEMPT TAIL SINCE_NS LIMIT follow|all stamps|plain
        The log of one attempt; TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the start. Exit 2 without a log.
    vktool attach RUNFILE LOGDIR
@@ -39,7 +42,7 @@ int main(int argc, char **argv)
         const char *name;
         int (*main)(int, char **);
     } verbs[] = {{"run", run}, {"fact", fact}, {"exec", exec}, {"logs", logs}, {"attach", attach}, {"init", init},
-                 {"pause", pause_pod}, {"spaces", spaces}};
+                 {"pause", pause_pod}, {"spaces", spaces}, {"limit", limit}};
 
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)

@@ -36,7 +36,7 @@ static bool find_systemd(struct notify *notify)
     return true;
 }
 
-void open_notify(struct notify *notify)
+void open_notify(struct notify *notify, const char *unit, const char *run_file)
 {
     struct sockaddr_un own = {.sun_family = AF_UNIX};
     socklen_t size = sizeof own.sun_family; // no name: the kernel gives one that nobody has
@@ -44,8 +44,12 @@ void open_notify(struct notify *notify)
     int on = 1;
 
     notify->fd = -1;
-    if (!find_systemd(notify))
+    notify->unit = unit;
+    notify->run_file = run_file;
+    if (!find_systemd(notify)) {
+        finish_limits(unit, run_file);
         return;
+    }
     notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (notify->fd < 0 || setsockopt(notify->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ||
         bind(notify->fd, (struct sockaddr *)&own, size) < 0)
@@ -120,6 +124,7 @@ void take_report(struct notify *notify)
 
 static void say_ready(struct notify *notify)
 {
+    finish_limits(notify->unit, notify->run_file);
     pass_on(notify, READY, sizeof READY - 1);
     notify->held = false;
 }

@@ -279,10 +279,12 @@ static bool is_service(char **argv)
 /* ARGV as `run` takes it: what follows `--` is executed, what follows `service` is a service to become. */
 static noreturn void child(char **argv, const char *unit, const int *stdio, const struct passed *passed)
 {
-    char procs[PATH_MAX];
+    char supervisor[PATH_MAX], procs[PATH_MAX];
     int journal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, HIGH);
 
-    path(procs, "%s/cgroup.procs", unit);
+    // where nspawn would go by itself; the unit's own cgroup may have no process once controllers are enabled in it
+    path(supervisor, "%s/supervisor", unit);
+    path(procs, "%s/cgroup.procs", supervisor);
     // nspawn's own messages belong to the journal, where `fact` reads them, and not to the container's log
     setenv("SYSTEMD_LOG_TARGET", "journal", 1);
     default_signals();
@@ -291,7 +293,7 @@ static noreturn void child(char **argv, const char *unit, const int *stdio, cons
         if (is_service(argv))
             become_service(argv + 1, unit, journal);
         place_passed(passed);
-        if (poke(procs, "0") == 0)
+        if ((mkdir(supervisor, 0755) == 0 || errno == EEXIST) && poke(procs, "0") == 0)
             execvp(argv[1], argv + 1);
     }
     dprintf(journal, "vktool: exec %s: %m\n", argv[1]);
@@ -324,7 +326,7 @@ static void set_terminal(struct run *run, int master)
     run->door.input = run->door.reads ? master : -1;
 }
 
-/* Starts ARGV in the unit's own cgroup, its input and outputs connected. A service has a terminal of the host's. */
+/* Starts ARGV in the cgroup `supervisor` of the unit, its input and outputs connected. A service has a terminal of the host's. */
 static void start(struct run *run, char **argv, const char *unit, const struct passed *passed)
 {
     int out[2], err[2], slave;
@@ -498,11 +500,12 @@ int run(int argc, char **argv)
     open_log(&run.log, argv[0], run.attempt.number);
     leave_unit_cgroup(unit);
     open_door(&run.door, argv[5]);
+    prepare_limits(unit, argv[5]);
     if (save_attempt(argv[5], &run.attempt) < 0)
         die(1, "%s: %m", argv[5]);
     await_sandbox(argv[6]);
     open_namespaces(&passed, argv[5], shares);
-    open_notify(&run.notify);
+    open_notify(&run.notify, unit, argv[5]);
     start(&run, argv + 7, unit, &passed);
     run.starter = is_service(argv + 7) ? getpid() : run.pid;
     run.had_terminal = run.door.terminal >= 0;

@@ -31,6 +31,7 @@ struct notify {
     bool held;
     int report; // from `init`: its end says that the program runs; -1 where there is no `init`, or it has spoken
     bool running;
+    const char *unit, *run_file; // of the container whose last limits come into force with READY
 };
 
 enum { GUESTS = 16, DOOR_FDS = GUESTS + 2, FRAME = 4096 };
@@ -95,6 +96,7 @@ int pause_pod(int argc, char **argv);
 int spaces(int argc, char **argv);
 int logs(int argc, char **argv);
 int attach(int argc, char **argv);
+int limit(int argc, char **argv);
 
 /* Says `vktool: ...` on stderr (in printf's words, %m included) and ends the process. */
 noreturn void die(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -156,8 +158,12 @@ int install_filter(unsigned long long capabilities);
 noreturn void end_as(int status);
 /* Sends a message to systemd, where it listens. */
 void tell_systemd(const char *text);
+/* Makes `payload` in the unit's cgroup and puts what is wanted there into force, but for what would slow the start. */
+void prepare_limits(const char *unit, const char *run_file);
+/* The rest, once the program runs. */
+void finish_limits(const char *unit, const char *run_file);
 /* Puts a socket of its own in place of systemd's, for the child to come. */
-void open_notify(struct notify *notify);
+void open_notify(struct notify *notify, const char *unit, const char *run_file);
 /* This process says for its child that it is ready, once it runs. */
 void hold_ready(struct notify *notify, pid_t child);
 /* Takes one message from it. */
