@@ -37,3 +37,38 @@ def chosen(names: Iterable[str], *, resize: bool = False, focus: str = "", skip:
         and re.search(focus, name)
         and not (skip and re.search(skip, name))
     ]
+
+
+# A few of each group that take seconds, for scripts/test.
+_QUICK = re.compile(
+    "|".join(
+        (
+            r"sig-node\] (ConfigMap|Secrets) should be consumable as environment variable names",
+            r"Containers should",
+            r"Downward API should provide (pod name|hostIPs|default limits)",
+            r"Ephemeral Containers .* will start",
+            r"ImageVolume",
+            r"InitContainer .* RestartNever pod",
+            r"Kubelet when .*(hostAliases|read only|terminated reason)",
+            r"KubeletManagedEtcHosts",
+            r"Lifecycle Hook .* (poststart http|prestop exec)",
+            r"Pods should (be updated|contain environment|support remote|support retrieving)",
+            r"Pod Generation pod generation should start at 1",
+            r"RuntimeClass should schedule .* without",
+            r"sig-node\] Security Context .*(uid 65534|escalation|RunAsGroup)",
+            r"Sysctls .* should support",
+            r"Variable Expansion should (allow substituting values in a volume subpath|fail .* absolute path)",
+            r"termination message if TerminationMessagePath is set as non-root",
+            r"sig-storage\] (ConfigMap|Projected secret) (should be consumable .* Item|optional updates|updates)",
+            r"Downward API volume should (update labels|provide node allocatable \(cpu\))",
+            r"EmptyDir volumes (should support \(non-root,0666,tmpfs\)|pod should support shared)",
+            r"EmptyDir wrapper volumes should not conflict",
+            r"Secrets should be consumable .* fsGroup",
+        )
+    )
+)
+
+
+def quick(names: Iterable[str]) -> list[str]:
+    """A choice of `chosen` that takes few minutes."""
+    return [name for name in chosen(names) if _QUICK.search(name)]

@@ -26,7 +26,6 @@ SYSTEM_UNITS = """
 """
 SYSTEM_WANTS = {"sockets.target": "systemd-journald.socket", "sysinit.target": "systemd-journald.service"}
 SYSTEM_PROGRAMS = ("systemctl", "journalctl", "mount", "umount")
-LIBRARIES = ("ld-linux-x86-64.so.2", "x86_64-linux-gnu/libc.so.6", "x86_64-linux-gnu/libtinfo.so.6")
 
 
 def up(lab: Layout, hosts: Sequence[Host]) -> None:
@@ -75,9 +74,7 @@ def _prepare(lab: Layout) -> None:
     for applet in run([busybox, "--list"]).stdout.split():
         if applet != "busybox":
             (bin_folder / applet).symlink_to("busybox")
-    _copied(debian / "usr/bin/bash", folder / "bash/bin/bash")
-    for library in LIBRARIES:
-        _copied(debian / "usr/lib/x86_64-linux-gnu" / Path(library).name, folder / "bash/lib" / library)
+    _compile_shell(folder / "shell/bin/sh")
     _systemd(debian / "usr", folder / "systemd/usr")
     for of, program in (("agnhost", upstream.AGNHOST), ("nonewprivs", upstream.NNP), ("pause", upstream.PAUSE)):
         _copied(upstream.program(lab.kubernetes, program), folder / of / "bin" / program)
@@ -102,6 +99,11 @@ def _systemd(usr: Path, target: Path) -> None:
         wants = target / "lib/systemd/system" / f"{wanting}.wants"
         wants.mkdir()
         (wants / wanted).symlink_to(f"../{wanted}")
+
+
+def _compile_shell(target: Path) -> None:
+    target.parent.mkdir(parents=True)
+    run(["cc", "-Os", "-s", "-static", '-DBUSYBOX="/bin/ash"', "-o", target, HERE / "closures" / "sh.c"])
 
 
 def _copied(source: Path, target: Path) -> Path:

@@ -68,8 +68,7 @@ let
     chmod 755 curl
   '';
 
-  # busybox' own shell drops variables whose names it could not set, such as data-1, and the image's does not.
-  withBash = applets "busybox-bin" "ln -sf ${./bash}/bin/bash sh";
+  withShell = applets "busybox-bin" "ln -sf ${./shell}/bin/sh sh";
 in
 {
   # Two paths: each applet here is a link to the seed's.
@@ -121,10 +120,7 @@ in
     for name in agnhost agnhost-2; do ln -s ${./agnhost}/bin/agnhost $name; done
   '';
 
-  busybox-root = root "busybox" withBash ''
-    ln -s ${./bash}/lib lib
-    ln -s ${./bash}/lib lib64
-  '';
+  busybox-root = root "busybox" withShell "";
 
   nginx-root = root "nginx" (applets "nginx-bin" "") ''
     mkdir -p usr/share/nginx/html
