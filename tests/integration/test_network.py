@@ -123,6 +123,8 @@ def files(shared: Space) -> dict[str, str]:
         pod("default", show),
         pod("none", show, dnsPolicy="None", dnsConfig=config),
         pod("named", show, hostname="web", subdomain="site", hostAliases=aliases),
+        pod("whole", show, hostname="web", subdomain="site", setHostnameAsFQDN=True),
+        pod("overridden", show, hostnameOverride="over.example.com", subdomain="site"),
         pod("a-name-that-is-longer-than-a-host-name-may-be-and-so-is-cut-off-by-a-kubelet", show),
     )
     shared.create(*pods)
@@ -148,6 +150,16 @@ def test_hostname_subdomain_and_aliases_are_in_the_hosts_file(files: dict[str, s
     assert hostname == "web"
     assert f"{address}\tweb.site.{shared.name}.svc.cluster.local\tweb" in lines
     assert "192.0.2.7\tseven\tseven.example.com" in lines
+
+
+def test_whole_name_is_the_hostname_where_it_is_asked_for(files: dict[str, str], shared: Space) -> None:
+    assert files["whole"].splitlines()[1] == f"web.site.{shared.name}.svc.cluster.local"
+
+
+def test_hostname_can_be_overridden(files: dict[str, str]) -> None:
+    address, hostname, *lines = files["overridden"].splitlines()
+    assert hostname == "over.example.com"
+    assert f"{address}\tover.example.com" in lines
 
 
 def test_dns_config_is_all_there_is_with_policy_none(files: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.build import pod
 from vknix.core import dns
+from vknix.errors import Refused
 
 HOST = "# made by hand\nnameserver 9.9.9.9\nnameserver 149.112.112.112\nsearch lan. corp\noptions edns0 ndots:1\n; no\n"
 CLUSTER = ("10.96.0.10",)
@@ -68,11 +69,12 @@ def test_searches_have_2048_characters_at_most() -> None:
     [
         ("web", {}, "web"),
         ("web", {"hostname": "other"}, "other"),
+        ("web", {"hostnameOverride": "over.example.com"}, "over.example.com"),
         ("a" * 70, {}, "a" * 63),
         ("a" * 62 + ".b", {}, "a" * 62),
         ("a" * 61 + "-.b", {}, "a" * 61),
     ],
-    ids=["name", "given", "cut", "no dot at the end", "no dash at the end"],
+    ids=["name", "given", "overridden", "cut", "no dot at the end", "no dash at the end"],
 )
 def test_hostname(name: str, spec: dict[str, Any], hostname: str) -> None:
     assert dns.hostname(pod(name=name, **spec)) == hostname
@@ -98,3 +100,29 @@ def test_hosts() -> None:
 
 def test_hosts_without_a_subdomain() -> None:
     assert dns.hosts(pod(), ("10.0.0.2",), "cluster.local").decode().endswith("ip6-allrouters\n10.0.0.2\tweb\n")
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "line"),
+    [
+        ({}, "web", "10.0.0.2\tweb"),
+        ({"subdomain": "sub"}, "web", "10.0.0.2\tweb.sub.shop.svc.cluster.local\tweb"),
+        (
+            {"subdomain": "sub", "setHostnameAsFQDN": True},
+            "web.sub.shop.svc.cluster.local",
+            "10.0.0.2\tweb.sub.shop.svc.cluster.local\tweb",
+        ),
+        ({"setHostnameAsFQDN": True}, "web", "10.0.0.2\tweb"),
+        ({"subdomain": "sub", "hostnameOverride": "over.example"}, "over.example", "10.0.0.2\tover.example"),
+    ],
+)
+def test_name_of_the_kernel_and_line_of_the_hosts_file(spec: dict[str, Any], name: str, line: str) -> None:
+    of = pod(**spec)
+    assert dns.kernel_hostname(of, "cluster.local") == name
+    assert dns.hosts(of, ("10.0.0.2",), "cluster.local").decode().splitlines()[-1] == line
+
+
+def test_fqdn_that_the_kernel_does_not_take_holds_the_pod_back() -> None:
+    with pytest.raises(Refused, match="too long \\(64 characters is the max") as refused:
+        dns.kernel_hostname(pod(subdomain="s" * 50, setHostnameAsFQDN=True), "cluster.local")
+    assert refused.value.reason == "FailedCreatePodSandBox"

@@ -1,6 +1,7 @@
 """Names and DNS of a Pod: hostname, /etc/hosts, /etc/resolv.conf. Rules: kubelet's network/dns, kubelet_pods.go (nodeHostsFile)."""
 
 from vknix.core.pod import Pod
+from vknix.errors import Refused
 
 _HOSTS = b"""# Kubernetes-managed hosts file.
 127.0.0.1\tlocalhost
@@ -14,13 +15,38 @@ fe00::2\tip6-allrouters
 _NO_DNS = "no cluster DNS is known: dnsPolicy ClusterFirst falls back to Default; set cluster.dns"
 
 
+_LONGEST_NAME = 64  # the kernel's
+
+
 def hostname(pod: Pod) -> str:
-    return pod.spec.hostname or pod.name[:63].rstrip("-.")
+    """The Pod's own name, without a domain."""
+    name = pod.spec.hostname_override or pod.spec.hostname or pod.name
+    return name[:63].rstrip("-.")
+
+
+def _domain(pod: Pod, cluster: str) -> str:
+    return f"{pod.spec.subdomain}.{pod.namespace}.svc.{cluster}" if pod.spec.subdomain and not pod.spec.hostname_override else ""
+
+
+def kernel_hostname(pod: Pod, cluster: str) -> str:
+    """What `hostname` prints in the Pod: the whole name with setHostnameAsFQDN. Refused where the kernel takes no more."""
+    name, domain = hostname(pod), _domain(pod, cluster)
+    if not (domain and pod.spec.set_hostname_as_fqdn):
+        return name
+    full = f"{name}.{domain}"
+    if len(full) > _LONGEST_NAME:
+        why = (
+            f"failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long"
+            f" ({_LONGEST_NAME} characters is the max, {len(full)} characters requested)"
+        )
+        remedy = "shorten hostname, subdomain or namespace"
+        raise Refused("spec.setHostnameAsFQDN", why, remedy=remedy, reason="FailedCreatePodSandBox")
+    return full
 
 
 def hosts(pod: Pod, pod_ips: tuple[str, ...], domain: str) -> bytes:
-    name = hostname(pod)
-    names = f"{name}.{pod.spec.subdomain}.{pod.namespace}.svc.{domain}\t{name}" if pod.spec.subdomain else name
+    name, own_domain = hostname(pod), _domain(pod, domain)
+    names = f"{name}.{own_domain}\t{name}" if own_domain else name
     lines = [f"{ip}\t{names}\n" for ip in pod_ips]
     if pod.spec.host_aliases:
         lines.append("\n# Entries added by HostAliases.\n")

@@ -78,7 +78,7 @@ def closures(pod: Pod) -> tuple[StorePath, ...]:
 
 
 def resolve(pod: Pod, fetched: Fetched, around: Surroundings, handler: Handler = DEFAULT) -> Inputs:
-    """Refused (FailedMount) where a volume lacks what it must have; a container that lacks something is only held."""
+    """Refused (FailedMount, FailedCreatePodSandBox) where the Pod lacks what it must have; a container that does is only held."""
     made: dict[str, ContainerInputs] = {}
     held: dict[str, Refused] = {}
     for path, container in pods.containers(pod):
@@ -91,7 +91,7 @@ def resolve(pod: Pod, fetched: Fetched, around: Surroundings, handler: Handler =
         containers=made,
         held=held,
         volumes=files.volumes(pod, fetched, around),
-        hostname=dns.hostname(pod),
+        hostname=dns.kernel_hostname(pod, around.cluster_domain),
         hosts=dns.hosts(pod, around.pod_ips, around.cluster_domain),
         resolv_conf=resolv_conf,
         refresh_at=files.refresh_at(pod, fetched),

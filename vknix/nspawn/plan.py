@@ -125,7 +125,7 @@ def pod_plan(
         closures={container.name: pod.image(path, container).path for path, container in pods.containers(pod)},
         spaces=Spaces() if inputs.handler is Handler.UNIT else spaces(pod, sum(1 for _ in pods.members(pod)), users),
         machines=tuple(
-            _machine(pod, member, inputs.containers[member.name], uid32, settings, closure_files, inputs.handler)
+            _machine(pod, member, inputs, uid32, settings, closure_files)
             for member in pods.members(pod)
             if member.name in inputs.containers
         ),
@@ -157,13 +157,13 @@ def _check_names(pod: Pod, uid32: str, addresses: tuple[str, ...]) -> None:
 def _machine(
     pod: Pod,
     member: Member,
-    inputs: ContainerInputs,
+    inputs: Inputs,
     uid32: str,
     settings: Settings,
     closure_files: Mapping[StorePath, tuple[str, ...]],
-    handler: Handler,
 ) -> MachinePlan:
-    path, container = member.path, member.container
+    path, container, handler = member.path, member.container, inputs.handler
+    given = inputs.containers[member.name]
     own, whole = container.security_context, pod.spec.security_context
     image = pod.image(path, container)
     who = user(pod, path, container)
@@ -174,8 +174,8 @@ def _machine(
         container=container.name,
         image=image,
         closure_files=closure_files.get(image.path, ()),
-        argv=inputs.argv,
-        env=_environment(own_env, image, who.uid, pod, inputs),
+        argv=given.argv,
+        env=_environment(own_env, image, who.uid, inputs.hostname, given),
         directory=paths.inside(container.working_dir or image.directory),
         uid=who.uid,
         gid=who.gid,
@@ -205,12 +205,12 @@ def _oom_score_adj(pod: Pod, container: Container, settings: Settings) -> int:
 
 
 def _environment(
-    given: Mapping[str, str], image: Image, uid: int, pod: Pod, inputs: ContainerInputs
+    runtimes: Mapping[str, str], image: Image, uid: int, hostname: str, inputs: ContainerInputs
 ) -> tuple[tuple[str, str], ...]:
     """A runtime's own variables come first, then the image's; the Pod's override them."""
     own = {
-        **given,
-        "HOSTNAME": pod.spec.hostname or pod.name[:63].rstrip("-."),
+        **runtimes,
+        "HOSTNAME": hostname,
         "HOME": "/root" if uid == 0 else "/",
     }
     return tuple({**own, **dict(image.env), **dict(inputs.env)}.items())
