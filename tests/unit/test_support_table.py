@@ -1,6 +1,7 @@
 """tests.support_table: what docs/pod-support.md says is what core/fields.py decides."""
 
-from tests.support_table import markdown
+from tests.support_table import FILE, markdown
+from vknix.core.fields import FIELDS
 from vknix.core.handlers import Handler
 from vknix.core.rule import YES, Rule, Verdict, no
 
@@ -34,3 +35,7 @@ def test_a_handler_that_differs_has_its_own_words_and_init_containers_show_what_
         "| `root` | no: never first; put it last | same | same |",
     ]
     assert len(rows("name")) == 1
+
+
+def test_the_docs_are_those_of_this_table() -> None:
+    assert FILE.read_text() == markdown(FIELDS), "run scripts/docs"
