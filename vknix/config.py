@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NewType
 
 from vknix import strict
+from vknix.core import sysctls
 from vknix.core.facts import HostName, StorePath
 from vknix.core.handlers import Handler
 from vknix.core.image import parse as parse_image
@@ -114,6 +115,7 @@ class Config:
     images: tuple[Image, ...] = ()
     seccomp_default: bool = False
     strict_limits: bool = False
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
     runtime_handlers: Mapping[str, str] = field(default_factory=dict)
     pod_pids_limit: Count | None = None
 
@@ -254,6 +256,11 @@ def _disagreements(config: Config) -> Iterator[Mistake]:
     for name, of in config.runtime_handlers.items():
         if of not in _HANDLERS or name in _HANDLERS:
             yield Mistake(f"runtimeHandlers.{name}", f"must be another name for one of {', '.join(_HANDLERS)}")
+    for at, pattern in enumerate(config.allowed_unsafe_sysctls):
+        if not sysctls.is_namespaced(pattern):
+            yield Mistake(
+                f"allowedUnsafeSysctls[{at}]", f"{pattern!r} is of the whole host: only net.*, kernel.shm*, ... can be a Pod's"
+            )
     if not config.nodes:
         yield Mistake("nodes", "must have at least one node")
     yield from _twice("node name", [(f"nodes[{at}].name", node.name) for at, node in enumerate(config.nodes)])

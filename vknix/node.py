@@ -88,6 +88,7 @@ async def run_node(config: configs.Config, node: configs.Node) -> None:
             config.strict_limits,
             aliases(config),
             config.runtime_handlers,
+            config.allowed_unsafe_sysctls,
         )
         tools = Tools(client, provider, objects, events, pod_settings)
         heartbeat = Heartbeat(

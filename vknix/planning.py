@@ -14,7 +14,7 @@ from vknix.core import pod as pods
 from vknix.core.fetched import Fetched, Surroundings, Token
 from vknix.core.pod import Pod
 from vknix.errors import Refused
-from vknix.nspawn import files, paths, tree, unit
+from vknix.nspawn import files, paths, spaces, tree, unit
 from vknix.nspawn import plan as plans
 from vknix.nspawn.plan import PodPlan
 
@@ -67,7 +67,7 @@ def make(pod: Pod, options: Options) -> PodPlan:
     made = inputs.resolve(pod, fetched, around)
     for refusal in made.held.values():
         raise refusal
-    return plans.pod_plan(pod, made, (options.address,), _settings(options), {})
+    return plans.pod_plan(pod, made, (options.address,), _settings(options), {}, spaces.free_users(set()))
 
 
 def _settings(options: Options) -> plans.Settings:

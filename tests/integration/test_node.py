@@ -209,6 +209,6 @@ def test_plan_shows_what_a_host_would_get(lab: Lab) -> None:
 
 def test_plan_refuses_with_the_field(lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "pod.yaml"
-    file.write_text(yaml.safe_dump(pod("bad", container(lab.image_busybox), hostPID=True)))
+    file.write_text(yaml.safe_dump(pod("bad", container(lab.image_busybox), resourceClaims=[{"name": "gpu"}])))
     done = vknix("plan", file)
-    assert (done.returncode, "spec.hostPID" in done.stderr) == (1, True)
+    assert (done.returncode, "spec.resourceClaims" in done.stderr) == (1, True)

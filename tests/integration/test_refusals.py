@@ -12,15 +12,14 @@ pytestmark = pytest.mark.lab
 
 # id: the field that is refused, the remedy, the Pod's spec, the container's fields
 REFUSED: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
-    "host-pid": ("spec.hostPID", "leave it out", {"hostPID": True}, {}),
+    "se-linux": (
+        "spec.securityContext.seLinuxOptions",
+        "leave it out",
+        {"securityContext": {"seLinuxOptions": {"level": "s0"}}},
+        {},
+    ),
     "host-path": ("spec.volumes[0].hostPath", "leave it out", {"volumes": [{"name": "v", "hostPath": {"path": "/etc"}}]}, {}),
     "fs-group": ("spec.securityContext.fsGroup", "run as the user", {"securityContext": {"fsGroup": 7}}, {}),
-    "privileged": (
-        "spec.containers[0].securityContext.privileged",
-        "add the capabilities",
-        {},
-        {"securityContext": {"privileged": True}},
-    ),
     "host-port": (
         "spec.containers[0].ports[0].hostPort",
         "use the Pod IP",

@@ -58,7 +58,7 @@ def test_what_the_api_server_defaults_is_accepted() -> None:
     ("asked", "path"),
     [
         (spec(hostNetwork=True), "spec.hostNetwork"),
-        (spec(hostUsers=False), "spec.hostUsers"),
+        (spec(securityContext={"appArmorProfile": {"type": "Unconfined"}}), "spec.securityContext.appArmorProfile"),
         (spec(initContainers=[container(volumeDevices=[{"name": "v"}])]), "spec.initContainers[0].volumeDevices"),
         (spec(initContainers=[container(image="nginx")]), "spec.initContainers[0].image"),
         (
@@ -72,8 +72,6 @@ def test_what_the_api_server_defaults_is_accepted() -> None:
         (spec(volumes=[{"name": "h", "emptyDir": {"medium": "Memory"}}]), "spec.volumes[0].emptyDir.medium"),
         (spec(volumes=[{"name": "h", "emptyDir": {"other": 1}}]), "spec.volumes[0].emptyDir.other"),
         (spec(securityContext={"fsGroup": 0}), "spec.securityContext.fsGroup"),
-        (spec({"securityContext": {"privileged": True}}), "spec.containers[0].securityContext.privileged"),
-        (spec({"securityContext": {"privileged": 1}}), "spec.containers[0].securityContext.privileged"),
         (spec({"ports": [{"containerPort": 1}, {"hostPort": 80}]}), "spec.containers[0].ports[1].hostPort"),
         (spec({"env": [{"valueFrom": {"fileKeyRef": {"key": "a"}}}]}), "spec.containers[0].env[0].valueFrom.fileKeyRef"),
         (spec({"volumeDevices": [{"name": "v"}]}), "spec.containers[0].volumeDevices"),
@@ -149,11 +147,14 @@ def test_what_is_honoured_is_read() -> None:
 
 
 def test_all_refusals_are_told_by_judge() -> None:
-    asked = spec({"volumeDevices": [{"name": "v"}], "resources": {"claims": [{"name": "c"}]}, "image": ROOT}, hostPID=True)
+    asked = spec(
+        {"volumeDevices": [{"name": "v"}], "resources": {"claims": [{"name": "c"}]}, "image": ROOT},
+        resourceClaims=[{"name": "gpu"}],
+    )
     assert {refusal.field for refusal in fields.judge(asked)} == {
         "spec.containers[0].volumeDevices",
         "spec.containers[0].resources.claims",
-        "spec.hostPID",
+        "spec.resourceClaims",
     }
 
 

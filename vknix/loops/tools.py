@@ -24,6 +24,7 @@ class PodSettings:
     strict_limits: bool
     aliases: Aliases = NO_ALIASES
     runtime_handlers: Mapping[str, str] = field(default_factory=dict)
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

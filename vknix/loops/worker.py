@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vknix import log as logs
-from vknix.core import decide, ending, fields, happenings, known, status
+from vknix.core import decide, ending, fields, happenings, known, status, sysctls
 from vknix.core import pod as pods
 from vknix.core.container_status import View
 from vknix.core.decide import Row, Step, Turn
@@ -180,6 +180,7 @@ class Worker:
         unreadable = None
         try:
             fields.check(json.loads(self._ledger.wanted[self._uid].raw)["spec"], handler, self._tools.settings.aliases)
+            sysctls.check(pod, self._tools.settings.allowed_unsafe_sysctls)
         except Refused as refusal:
             if refusal.reason != "InvalidImageName":
                 self._refuse(pod, refusal)

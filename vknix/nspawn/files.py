@@ -51,7 +51,8 @@ def _pod_files(plan: PodPlan) -> Iterator[Entry]:
 def _record(plan: PodPlan) -> bytes:
     """What vknix must know to take the Pod over again."""
     of = {"namespace": plan.namespace, "name": plan.name, "addresses": plan.addresses, "closures": dict(plan.closures)}
-    return json.dumps({**of, "handler": plan.handler.value}).encode()
+    users = {"users": plan.spaces.users} if plan.spaces.users is not None else {}
+    return json.dumps({**of, "handler": plan.handler.value, **users}).encode()
 
 
 def _volume(root: str, of: tuple[VolumeFile, ...]) -> Iterator[Entry]:

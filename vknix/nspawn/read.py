@@ -58,6 +58,7 @@ class Found:
     logs: Mapping[str, Mapping[int, float]] = field(default_factory=dict)  # attempt -> last written
     since: float | None = None  # when its network was made; None: it has none
     handler: Handler = DEFAULT
+    users: int | None = None  # where its own users begin
 
 
 def found(listing: bytes) -> Iterator[Found]:
@@ -82,6 +83,7 @@ def found(listing: bytes) -> Iterator[Found]:
                 logs.get(uid32, {}),
                 moment(net) if (net := unpack.get(f"{paths.run(uid32)}/net")) is not None else None,
                 Handler(record.get("handler", DEFAULT.value)),
+                record.get("users"),
             )
 
 

@@ -9,9 +9,9 @@ from ipaddress import IPv4Network
 from typing import Protocol
 
 from vknix.core.facts import HostName, PodFacts, StorePath
-from vknix.errors import Deposed, HostFailed, Unreachable
+from vknix.errors import Deposed, HostFailed, Refused, Unreachable
 from vknix.nspawn import bus as buses
-from vknix.nspawn import files, network, paths, read, tree, unit
+from vknix.nspawn import files, network, paths, read, spaces, tree, unit
 from vknix.nspawn.bus import Bus
 from vknix.nspawn.closures import Closures, Source
 from vknix.nspawn.plan import PodPlan, Settings
@@ -56,6 +56,7 @@ class Session:
         self.wanted: dict[str, PodPlan] = {}  # Pods that wait for closures, and have nothing else here yet
         self.closures = Closures(host.name, link, host.others, self._closure_changed, set())
         self._told: dict[str, PodFacts] = {}
+        self._users: dict[str, int] = {}  # of Pods that were given a range of users since the link came up
         self._bus = bus
         self._nft = nft
         self._tasks = tasks
@@ -137,6 +138,18 @@ class Session:
             in_use |= {root for plan in self.wanted.values() for root in plan.closures.values()}
             await self.closures.forget_unused(in_use)
 
+    def users_for(self, uid32: str) -> int:
+        """Where the users of a Pod begin that has its own: what it has already, else a range that no Pod on this host has."""
+        found, wanted = self.pods.get(uid32), self._users.get(uid32)
+        if found is not None and found.users is not None:
+            return found.users
+        taken = {of.users for of in self.pods.values() if of.users is not None} | set(self._users.values())
+        users = wanted if wanted is not None else spaces.free_users(taken)
+        if users is None:
+            raise Refused("spec.hostUsers", "the host has no range of users left", remedy="add a host", reason="OutOfpods")
+        self._users[uid32] = users
+        return users
+
     async def sync(self, plan: PodPlan, run: tuple[str, ...]) -> None:
         lacking = {machine.closure for machine in plan.machines if not self.closures.present(machine.closure)}
         for root in lacking:
@@ -199,6 +212,7 @@ class Session:
             before.logs if before else {},
             since=since,
             handler=plan.handler,
+            users=plan.spaces.users,
         )
         for name in run:
             known = self.units.get(paths.unit(plan.uid32, name))
@@ -222,6 +236,7 @@ class Session:
             self.pods.pop(uid32, None)
             self.wanted.pop(uid32, None)
         self._told.pop(uid32, None)
+        self._users.pop(uid32, None)
         for name in [name for name in self.units if name.startswith(f"vk-{uid32}-")]:
             del self.units[name]
         self.host.tell(PodGone(paths.uid(uid32), self.host.name))

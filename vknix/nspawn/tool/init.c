@@ -123,13 +123,21 @@ static void map_users(const char *target)
     close(tree);
 }
 
+static bool is_mapped(const struct identity *who, const char *target)
+{
+    for (char **mapped = who->mapped; *mapped; mapped++)
+        if (strcmp(*mapped, target) == 0)
+            return true;
+    return false;
+}
+
 /* Enters the Pod's user namespace. The mounts become those of a namespace below it, in which they can't be undone. */
 static void enter_users(const struct identity *who)
 {
-    static const char *const made[] = {"/dev", "/run"}; // file systems of nspawn's own
+    static const char *const made[] = {"/dev", "/run", "/tmp"}; // file systems of nspawn's own, unless a volume is there
 
     for (size_t i = 0; i < sizeof made / sizeof *made; i++)
-        if (chown(made[i], who->base, who->base) < 0 && errno != EROFS)
+        if (!is_mapped(who, made[i]) && chown(made[i], who->base, who->base) < 0 && errno != EROFS)
             fail(&report, NOT_ENTERED, "%s: %m", made[i]);
     for (char **target = who->mapped; *target; target++)
         map_users(*target);

@@ -267,6 +267,8 @@ void fresh_root(const char *root, const char *skeleton, uid_t base)
     }
     if (mkdirat(at, name, 0755) < 0 || (top = open_below(at, name)) < 0)
         die(1, "%s: %m", root);
+    if (fchown(top, base, base) < 0)
+        die(1, "%s: %m", root);
     path(image, "%s.image", skeleton);
     fill(top, image, skeleton, base);
     close(top);
