@@ -1,5 +1,6 @@
 """vknix.core.container_status: states, last states and counts in the kubelet's words."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,6 +45,14 @@ def status(of: Pod, how: View) -> dict[str, Any]:
 
 def told(**fields: Any) -> dict[str, Any]:
     return {"containerStatuses": [{**RAN, **fields}]}
+
+
+def test_container_that_stops_keeps_the_time_at_which_it_began() -> None:
+    of = pod(status=told(state={"running": {"startedAt": "2026-01-01T00:00:00Z"}}))
+    stopping = replace(running(), state=State.STOPPING, started=None)
+    assert status(of, view(facts(stopping)))["state"] == {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+    other = pod(status=told(state={"running": {"startedAt": "2026-01-01T00:00:00Z"}}, containerID="systemd-nspawn://id-9"))
+    assert status(other, view(facts(stopping)))["state"] != {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
 
 
 def test_a_running_container() -> None:

@@ -103,6 +103,14 @@ def _done(states: dict[str, Any]) -> bool:
     return end is not None and end["exitCode"] == 0
 
 
+def _began(of: ContainerView, seen: ContainerFacts, own_id: str) -> str:
+    """A unit that stops no longer says since when it ran: that was told while it did."""
+    if seen.started is not None:
+        return stamp(seen.started)
+    before = of.told.get("state", {}).get("running", {}).get("startedAt") if of.told.get("containerID") == own_id else None
+    return str(before or stamp(of.view.now))
+
+
 def mark_lost(told: dict[str, Any]) -> dict[str, Any]:
     return {**told, "ready": False}
 
@@ -119,7 +127,7 @@ def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
     if seen.state in (State.RUNNING, State.STOPPING) and seen.hooking:
         return {**states, "state": {"waiting": _waiting(of)}, "lastState": _terminated(of, ended) if ended else {}}
     if seen.state in (State.RUNNING, State.STOPPING):
-        state = {"running": {"startedAt": stamp(seen.started or 0)}}
+        state = {"running": {"startedAt": _began(of, seen, states["containerID"])}}
         return {**states, "state": state, "lastState": _terminated(of, ended) if ended else {}}
     if ended is None:
         return {"state": {"waiting": _waiting(of)}}
