@@ -55,6 +55,11 @@ def test_container_that_stops_keeps_the_time_at_which_it_began() -> None:
     assert status(other, view(facts(stopping)))["state"] != {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
 
 
+def test_next_attempt_counts_from_when_it_runs() -> None:
+    made = status(pod(), view(facts(ContainerFacts("main", State.PREPARING, 1, id="id-1", exits=(ended(),)))))
+    assert (made["restartCount"], made["containerID"], made["state"]) == (0, "systemd-nspawn://id-0", WENT_WELL)
+
+
 def test_a_running_container() -> None:
     assert status(pod(), view(facts(running()))) == {
         "name": "main",

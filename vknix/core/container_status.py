@@ -124,6 +124,8 @@ def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
     if ended is None and seen.state is State.PREPARING:  # not told before it runs, which is a moment later
         return {"state": {"waiting": _waiting(of)}}
     states: dict[str, Any] = {"restartCount": seen.attempt, "containerID": _id(seen.id or (ended.id if ended else ""))}
+    if ended is not None and seen.state is State.PREPARING:  # the attempt before is shown until the next one runs
+        states = {"restartCount": seen.attempt - 1, "containerID": _id(ended.id)}
     if seen.state in (State.RUNNING, State.STOPPING) and seen.hooking:
         return {**states, "state": {"waiting": _waiting(of)}, "lastState": _terminated(of, ended) if ended else {}}
     if seen.state in (State.RUNNING, State.STOPPING):
