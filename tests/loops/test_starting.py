@@ -1,6 +1,7 @@
 """From a Pod that is wanted to one that runs."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -156,12 +157,19 @@ async def test_an_annotation_of_the_pods_author_does_not_choose_its_host(world: 
     assert world.pod("web")["metadata"]["annotations"]["vknix.io/host"] == "blue"
 
 
-async def test_account_that_is_not_there_is_told_and_waited_for(world: World) -> None:
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        pytest.param(404, "serviceaccounts default not found", id="account-missing"),
+        pytest.param(403, "unable to create new content in namespace test because it is being terminated", id="namespace-going"),
+    ],
+)
+async def test_token_that_is_not_to_be_had_is_told_and_waited_for(world: World, code: int, why: str) -> None:
     volume = {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
-    absent = b'{"kind":"Status","message":"serviceaccounts \\"default\\" not found","code":404}'
-    world.cluster.faults.append(Fault(lambda request: request.path.endswith("/token"), 2, status=404, body=absent))
+    absent = json.dumps({"kind": "Status", "message": why, "code": code}).encode()
+    world.cluster.faults.append(Fault(lambda request: request.path.endswith("/token"), 2, status=code, body=absent))
     world.put(pod("web", volumes=[volume], container={"volumeMounts": [{"name": "token", "mountPath": "/token"}]}))
     async with world.process():
         await world.runs("web")
         await until(lambda: "FailedMount" in world.reasons("web"))
-    assert 'serviceaccounts "default" not found' in next(text for reason, text in world.events("web") if reason == "FailedMount")
+    assert why in next(text for reason, text in world.events("web") if reason == "FailedMount")

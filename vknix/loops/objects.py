@@ -106,7 +106,7 @@ class Objects:
         return text | {name: base64.b64decode(value) for name, value in (found.binaryData or {}).items()}
 
     async def _token(self, pod: Pod, key: TokenKey) -> Token:
-        """Refused (FailedMount) where the ServiceAccount, or by now the Pod, is not there."""
+        """Refused (FailedMount) where the ServiceAccount, or by now the Pod, is not there, or its namespace is going."""
         issued = time.time()
         account = pod.spec.service_account_name or "default"
         try:
@@ -119,7 +119,7 @@ class Objects:
                 audiences=[key.audience] if key.audience else [],
                 expiration_s=key.expiration_s,
             )
-        except NotFound as error:
+        except (NotFound, Forbidden) as error:
             why = f"failed to fetch token: {error}"
             raise Refused("spec.volumes", why, remedy=f"create ServiceAccount {account}", reason="FailedMount") from error
         return Token(made.token, issued, datetime.fromisoformat(made.expires).timestamp())
