@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import msgspec
 import yaml
 
-from vknix.core import fields, inputs
+from vknix.core import fields, handlers, inputs
 from vknix.core import pod as pods
 from vknix.core.fetched import Fetched, Surroundings, Token
+from vknix.core.handlers import Handler
 from vknix.core.pod import Pod
 from vknix.errors import Refused
 from vknix.nspawn import files, paths, spaces, tree, unit
@@ -49,7 +50,7 @@ def read(text: str) -> Pod:
         raise Refused("", f"this is no YAML: {error}", remedy="give one Pod") from error
     if not isinstance(document, dict) or document.get("kind") != "Pod" or not isinstance(document.get("spec"), dict):
         raise Refused("kind", "this is no Pod", remedy="give one document with kind: Pod and a spec")
-    fields.check(document["spec"])
+    fields.check(document["spec"], _handler(document["spec"].get("runtimeClassName")))
     metadata = {"namespace": "default", "uid": _UID, **(document.get("metadata") or {})}
     metadata.setdefault("name", metadata.pop("generateName", "pod-"))
     try:
@@ -58,13 +59,18 @@ def read(text: str) -> Pod:
         raise Refused("", f"this is no Pod: {error}", remedy="see kubectl explain pod.spec") from error
 
 
+def _handler(runtime_class: str | None) -> Handler:
+    """No cluster is asked: a class is taken to have the name of its handler."""
+    return handlers.chosen(runtime_class, runtime_class, {}) if runtime_class else handlers.DEFAULT
+
+
 def make(pod: Pod, options: Options) -> PodPlan:
     wanted = inputs.needs(pod)
     fetched = Fetched(
         {key: _Anything() for key in wanted.objects}, {key: Token("(a token)", 0.0, 3600.0) for key in wanted.tokens}, ()
     )
     around = Surroundings("vknix", (_ADDRESS,), (options.address,), 0, 0, 0, (), "cluster.local", "")
-    made = inputs.resolve(pod, fetched, around)
+    made = inputs.resolve(pod, fetched, around, _handler(pod.spec.runtime_class_name))
     for refusal in made.held.values():
         raise refusal
     return plans.pod_plan(pod, made, (options.address,), _settings(options), {}, spaces.free_users(set()))
@@ -91,7 +97,8 @@ def _description(plan: PodPlan, options: Options) -> Iterator[str]:
         yield f"Runs as {machine.uid}:{machine.gid}: {shlex.join(machine.argv)}"
         yield f"Capabilities: {' '.join(machine.capabilities) or 'none'}"
         yield "Mounts:"
-        yield f"  {machine.closure} and what it needs, and nothing else, at /nix (read-only)"
+        if plan.handler is not Handler.UNIT:
+            yield f"  {machine.closure} and what it needs, and nothing else, at /nix (read-only)"
         yield from (f"  {mount.target} <- {mount.source}{' (read-only)' if mount.read_only else ''}" for mount in machine.mounts)
     yield "\n## files"
     yield from _listing(files.files(plan, "", "0"))

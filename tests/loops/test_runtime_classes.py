@@ -23,7 +23,7 @@ async def test_the_class_says_the_handler(world: World, handler: Handler) -> Non
     async with world.process():
         command = () if handler is Handler.NIXOS else ("cat",)
         world.put(pod("a", container={"command": list(command)}, runtimeClassName="some-class"))
-        await until(lambda: world.container("a").get("started") is not None and world.state("a", "main") != "waiting")
+        await world.runs("a")
         assert handler_of(world, "a") is handler
 
 

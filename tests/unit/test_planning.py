@@ -1,4 +1,4 @@
-"""vknix.planning: what `vknix plan` prints, in full for three Pods."""
+"""vknix.planning: what `vknix plan` prints, in full for some Pods."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,10 @@ HEAD = "kind: Pod\nmetadata: {name: x}\nspec:\n"
 MAIN = f"{HEAD}  containers:\n  - name: main\n    image: /nix/store/{'a' * 32}-x/bin/x\n"
 
 
-@pytest.mark.parametrize("name", ["plain", "two", "readonly"])
+NAMES = ["plain", "two", "readonly", "unit", "nixos"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_golden_plan(name: str) -> None:
     text = (GOLDEN / f"{name}.yaml").read_text()
     golden(f"{name}.txt", planning.describe(text) + configurations(text))
@@ -28,7 +31,7 @@ def configurations(text: str) -> str:
     return "".join(f"\n## {file.path}\n{json.dumps(json.loads(file.data), indent=2)}\n" for file in configs)
 
 
-@pytest.mark.parametrize("name", ["plain", "two", "readonly"])
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_printed_to_be_run_is_a_script(name: str) -> None:
     text = (GOLDEN / f"{name}.yaml").read_text()
     parses(planning.preparation(text))

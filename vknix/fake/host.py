@@ -1,4 +1,4 @@
-"""A host in memory. It outlives each provider that talks to it, runs a few programs (true, false, echo, test -e, cat, sleep),
+"""A host in memory. It outlives each provider that talks to it, runs a few programs (true, false, echo, test -e, cat, sleep, init),
 restarts what has ended as a host's systemd does, and can be lost, healed and rebooted.
 """
 
@@ -374,6 +374,6 @@ def output_of(argv: tuple[str, ...], files: Collection[str]) -> tuple[bytes, int
             return b"", int(path not in files)
         case "test", "!", "-e", path:
             return b"", int(path in files)
-        case (("cat" | "sleep"), *_):
+        case (("cat" | "sleep" | "init"), *_):
             return b"", None
     raise Refused("", f'exec: "{argv[0]}": executable file not found in $PATH')
