@@ -105,7 +105,7 @@ def units(lab: Lab, shared: Space) -> On:
         UNIT,
         env=[{"name": "WORD", "value": "of the Pod"}],
         volumeMounts=[{"name": "config", "mountPath": "/run/config"}],
-        securityContext={"runAsUser": 1234, "runAsGroup": 4321},
+        securityContext={"runAsUser": 1234, "runAsGroup": 4321, "seccompProfile": {"type": "RuntimeDefault"}},
         workingDir="/var",
     )
     return one_on_each(shared, lab, "unit", main, grace_s=10)
@@ -146,8 +146,10 @@ def test_a_unit_has_the_pods_network(units: On, lab: Lab) -> None:
 
 def test_exec_is_one_more_process_of_the_unit(units: On, lab: Lab) -> None:
     for host in lab.hosts:
-        told = units.space.exec(units.name(host), "sh", "-c", "id -u; pwd; cat /run/config/key; grep CapEff /proc/self/status")
-        assert told.split() == ["1234", "/var", "value" + "CapEff:", "0" * 16]
+        told = units.space.exec(
+            units.name(host), "sh", "-c", "id -u; pwd; cat /run/config/key; grep -E 'CapEff|Seccomp:' /proc/self/status"
+        )
+        assert told.split() == ["1234", "/var", "value" + "CapEff:", "0" * 16, "Seccomp:", "2"]
 
 
 def test_nothing_of_the_environment_is_in_the_unit(units: On, lab: Lab) -> None:

@@ -28,7 +28,6 @@ _UNIT_CONTAINER: Mapping[str, Rule] = {
     "securityContext.readOnlyRootFilesystem": _no_wall("has no root of its own", False),
     "securityContext.privileged": _no_wall("is no container: add the capabilities it needs", False),
     "securityContext.procMount": _no_wall("has the host's /proc", "Default"),
-    "securityContext.seccompProfile.type": _no_wall("has no seccomp filter", "Unconfined"),
     "volumeMounts[].subPath": _no_wall("gets whole volumes", ""),
     "volumeMounts[].subPathExpr": _no_wall("gets whole volumes", ""),
     "volumeMounts[].mountPropagation": _no_wall("sees the host's mounts as they are", "None"),
@@ -39,7 +38,6 @@ _UNIT_CONTAINER: Mapping[str, Rule] = {
 }
 
 _UNIT_POD: Mapping[str, Rule] = {
-    "securityContext.seccompProfile.type": _UNIT_CONTAINER["securityContext.seccompProfile.type"],
     "securityContext.sysctls": _no_wall("shares the host's kernel settings"),
     "hostname": _no_wall("has the host's name", ""),
     "subdomain": _no_wall("has the host's name", ""),
