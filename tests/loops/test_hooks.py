@@ -150,9 +150,10 @@ async def test_killed_for_a_probe_it_is_started_again_also_where_it_exits_well(w
 
 
 async def test_pod_past_its_deadline_is_stopped_and_has_failed(world: World) -> None:
-    world.put(pod("job", activeDeadlineSeconds=1))
+    world.put(pod("job", activeDeadlineSeconds=1000))
     async with world.process():
         await world.runs("job")
+        lower_deadline(world, "job")
         await until(lambda: world.phase("job") == "Failed")
         status = world.status("job")
         assert (status["reason"], status["message"]) == (
@@ -200,3 +201,15 @@ async def test_rule_restarts_one_container_and_its_policy_holds_for_other_codes(
         await until(lambda: world.container("job")["restartCount"] == 1 and world.state("job", "main") == "running")
         world.host_of("job").end(world.uid("job"), "main", 1)
         await until(lambda: world.phase("job") == "Failed")
+
+
+async def test_changed_image_restarts_a_running_container(world: World) -> None:
+    world.put(pod("web", restartPolicy="Never"))
+    async with world.process():
+        await world.runs("web")
+        of = world.pod("web")
+        changed = {**of["spec"]["containers"][0], "image": f"/nix/store/{'2' * 32}-another"}
+        world.cluster.put("pods", {**of, "spec": {**of["spec"], "containers": [changed]}})
+        await until(lambda: world.container("web")["restartCount"] == 1 and world.ready("web"))
+        await until(lambda: ("Killing", "Container main definition changed, will be restarted") in world.events("web"))
+        assert world.container("web")["image"] == changed["image"]

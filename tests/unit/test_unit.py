@@ -102,7 +102,7 @@ def test_the_shell_hands_on_each_word_as_it_is(paths: list[str]) -> None:
     of = plan(pod(container(volumeMounts=[{"name": "v", "mountPath": path} for path in paths]), volumes=EMPTY))
     machine = of.machines[0]
     wanted = [*unit.systemd_run(of, machine, SETTINGS), *unit.exec_start(of, machine, SETTINGS)]
-    script = "start() { shift; printf '%s\\0' \"$@\"; }\n" + unit._start_script(of, machine, SETTINGS)
+    script = "start() { shift 2; printf '%s\\0' \"$@\"; }\n" + unit._start_script(of, machine, SETTINGS)
     done = subprocess.run(["dash"], input=script.encode(), capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == wanted
 

@@ -84,6 +84,7 @@ class Container:
             exits=tuple(self.exits[-2:]),
             streak=restart.streak(tuple(self.exits)),
             host_restarts=stopped and self.timer is not None,
+            image=self.member.container.image if not stopped or self.timer is not None else "",
         )
 
     def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
@@ -219,6 +220,8 @@ class FakeHost:
                 fresh = Container(name, members[name], bool(asked.stdin), bool(asked.stdin and asked.stdin_once))
                 of.containers.setdefault(name, fresh).argv = made.argv
             for name in run:
+                if of.containers[name].state is State.STOPPED:
+                    of.containers[name].member = members[name]
                 self._start(of, of.containers[name])
         self._tell(self._seen(of))
 

@@ -19,6 +19,7 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.auth import UID_NOT_SPECIFIED, AuthExternal
 
 from vknix.errors import Unreachable
+from vknix.nspawn import read
 from vknix.nspawn.read import Unit
 from vknix.nspawn.ssh import Link, said
 
@@ -104,7 +105,7 @@ class Bus:
         for row in rows:
             if row[0] in reads:
                 known = reads[row[0]].result()
-                units[row[0]] = Unit(row[3], row[4], known.id, known.since)
+                units[row[0]] = Unit(row[3], row[4], known.id, known.since, known.image)
         return units
 
     async def _read(self, path: str, places: asyncio.Semaphore) -> Unit:
@@ -137,6 +138,7 @@ def merge(before: Unit | None, changed: dict[str, Any]) -> Unit:
         sub=changed.get("SubState", before.sub),
         id=bytes(invocation).hex() if invocation is not None else before.id,
         since=(since / 1e6 if since else None) if since is not None else before.since,
+        image=read.image(changed["Description"]) if "Description" in changed else before.image,
     )
 
 

@@ -63,6 +63,8 @@ class MachinePlan:
     requests: Amounts
     oom_score_adj: int
     restart: str  # systemd's Restart=
+    image_name: str  # as the Pod has it
+    stop_signal: str
     stdin: bool
     stdin_once: bool
     tty: bool
@@ -191,6 +193,8 @@ def _machine(
         requests=resources.requests(container),
         oom_score_adj=_oom_score_adj(pod, container, settings),
         restart=_RESTART[member.host_policy],
+        image_name=container.image,
+        stop_signal=(container.lifecycle and container.lifecycle.stop_signal) or "SIGTERM",
         stdin=bool(container.stdin),
         stdin_once=bool(container.stdin and container.stdin_once),
         tty=bool(container.tty),

@@ -37,12 +37,13 @@ def list_script(only: Collection[str] = ()) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit of a container as systemd tells it. `since`: when it became active."""
+    """A unit of a container as systemd tells it. `since`: when it became active. `image`: what it runs, as its Pod named it."""
 
     active: str
     sub: str
     id: str = ""
     since: float | None = None
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,11 @@ def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapp
     )
 
 
+def image(description: str) -> str:
+    """The end of what unit.description says."""
+    return description.partition(", image ")[2]
+
+
 def ended(unit: Unit) -> bool:
     """Its attempt is over, and its fact written."""
     return unit.active in ("inactive", "failed") or waits(unit)
@@ -176,6 +182,7 @@ def _container(name: str, lines: tuple[dict[str, Any], ...], logs: Mapping[int, 
         exits=tuple(ends[-2:]),
         streak=restart.streak(tuple(ends)),
         host_restarts=waiting,
+        image=unit.image if unit is not None and (waiting or state is not State.STOPPED) else "",
     )
 
 

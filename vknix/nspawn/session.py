@@ -214,10 +214,13 @@ class Session:
             handler=plan.handler,
             users=plan.spaces.users,
         )
+        images = {machine.container: machine.image_name for machine in plan.machines}
         for name in run:
-            known = self.units.get(paths.unit(plan.uid32, name))
+            known, image = self.units.get(paths.unit(plan.uid32, name)), images[name]
             if known is None or read.ended(known):
-                self.units[paths.unit(plan.uid32, name)] = Unit("activating", "start")
+                self.units[paths.unit(plan.uid32, name)] = Unit("activating", "start", image=image)
+            elif not known.image:  # systemd's word of the start came first
+                self.units[paths.unit(plan.uid32, name)] = replace(known, image=image)
         self._tell_pod(plan.uid32)
 
     async def stop(self, uid32: str, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:

@@ -41,13 +41,19 @@ def prepare(plan: PodPlan, settings: Settings) -> str:
     return swap.volumes(plan) + _network_script(plan, settings) + spaces.make(plan.uid32, plan.spaces, settings.tool)
 
 
-# A unit that is there already is this attempt's, unless it only waits to be restarted.
+# A unit that is there already is this attempt's, unless it only waits to be restarted: as it is, or as another image wants it.
 _START = """start() {
-  unit=$1; shift
+  unit=$1; description=$2; shift 2
   systemd-run --quiet --no-block --unit="$unit" "$@" 2>/dev/null && return
   state=$(systemctl show -P SubState "$unit")
   case $state in
-    *auto-restart*) systemctl restart --no-block "$unit";;
+    *auto-restart*)
+      if [ "$(systemctl show -P Description "$unit")" = "$description" ]; then
+        systemctl restart --no-block "$unit"
+      else
+        systemctl stop "$unit"
+        systemd-run --quiet --no-block --unit="$unit" "$@"
+      fi;;
     dead|failed|'') systemctl reset-failed "$unit" 2>/dev/null || :; systemd-run --quiet --no-block --unit="$unit" "$@";;
   esac
 }
@@ -78,9 +84,15 @@ def _lost_script(plan: PodPlan, container: str, attempt: int) -> str:
 
 
 def _start_script(plan: PodPlan, machine: MachinePlan, settings: Settings) -> str:
+    said = shlex.quote(description(plan, machine))
     options = " ".join(shlex.quote(option) for option in systemd_run(plan, machine, settings))
     argv = " ".join(shlex.quote(word) for word in exec_start(plan, machine, settings))
-    return f"{_prepare_start(plan, machine)}start {paths.unit(plan.uid32, machine.container)} {options} {argv}\n"
+    return f"{_prepare_start(plan, machine)}start {paths.unit(plan.uid32, machine.container)} {said} {options} {argv}\n"
+
+
+def description(plan: PodPlan, machine: MachinePlan) -> str:
+    """Its end is how read.image knows what a unit runs."""
+    return f"container {machine.container} of Pod {plan.namespace}/{plan.name}, image {machine.image_name}"
 
 
 def _prepare_start(plan: PodPlan, machine: MachinePlan) -> str:
@@ -100,7 +112,7 @@ def properties(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
     name = paths.machine(plan.uid32, machine.container)
     end = f"{settings.tool} fact {var}/log {var}/facts {var}/message {run}/run {name} {policy}"
     return [
-        ("Description", f"container {machine.container} of Pod {plan.namespace}/{plan.name}"),
+        ("Description", description(plan, machine)),
         ("Slice", paths.pod_slice(plan.uid32)),
         ("Type", "notify"),
         ("NotifyAccess", "all"),
@@ -189,7 +201,7 @@ def _own_options(machine: MachinePlan) -> list[str]:
     console = "passive" if machine.tty else "pipe"
     return [
         f"--console={console}",
-        "--kill-signal=SIGTERM",
+        f"--kill-signal={machine.stop_signal}",
         "--capability=all",
         f"--overlay-ro=/nix:{paths.farm(machine.closure)}:/nix",
     ]
