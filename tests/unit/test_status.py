@@ -317,3 +317,9 @@ def test_sidecar_of_a_host_that_is_lost_is_not_ready() -> None:
     of = pod(status=status, initContainers=[container("init"), container("side", restartPolicy="Always")])
     told = pod_status(of, view(lost="the link was lost"))["initContainerStatuses"]
     assert [(each["name"], each["ready"]) for each in told] == [("init", True), ("side", False)]
+
+
+def test_pod_whose_container_is_being_started_again_has_not_ended() -> None:
+    """By a rule, or for another image, also where its policy is Never."""
+    seen = facts(ContainerFacts("main", State.PREPARING, 1, "id-1", exits=(ended(42),)))
+    assert pod_status(pod(restart="Never"), view(seen))["phase"] == "Running"

@@ -67,13 +67,15 @@ class ContainerView:
 
     @property
     def comes_again(self) -> bool:
-        """Whether it has ended (or is lost) and is to be started again."""
+        """Whether it has ended (or is lost) and is to be started again, or is about to."""
         if row(self.pod, self.view.now) is not Row.WANTED:
             return False
         seen = self.seen
         if seen is None or seen.last_exit is None:
             return restart.may_restart(self.member, 137)
-        return seen.state is State.STOPPED and restart.again(self.member, seen, seen.last_exit)
+        if seen.state is State.STOPPED:
+            return restart.again(self.member, seen, seen.last_exit)
+        return seen.state is State.PREPARING
 
 
 def container_status(of: ContainerView) -> dict[str, Any]:
@@ -133,10 +135,11 @@ def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
         return {**states, "state": state, "lastState": _terminated(of, ended) if ended else {}}
     if ended is None:
         return {"state": {"waiting": _waiting(of)}}
-    if seen.hook_error and of.comes_again:
+    waits = seen.state is State.STOPPED and of.comes_again
+    if waits and seen.hook_error:
         waiting = {"reason": "PostStartHookError", "message": seen.hook_error}
         return {**states, "state": {"waiting": waiting}, "lastState": _terminated(of, ended)}
-    if of.comes_again and restart.due(seen, ended) > ended.finished:
+    if waits and restart.due(seen, ended) > ended.finished:
         return {**states, "state": {"waiting": _crash_loop(of, seen)}, "lastState": _terminated(of, ended)}
     before = seen.exits[-2] if len(seen.exits) > 1 else None
     return {**states, "state": _terminated(of, ended), "lastState": _terminated(of, before) if before else {}}
