@@ -54,7 +54,7 @@ def case(seed: int, number: int, image: str) -> Case:
     dice = Random(f"{seed}-{number}")
     made = _pod(dice, f"soak-{number}", image)
     spec = made["spec"]
-    ends = spec["restartPolicy"] == "Never" and all(each["command"][2] in _SHORT for each in spec["containers"])
+    ends = spec["restartPolicy"] == "Never" and all(each["command"][-1] in _SHORT for each in spec["containers"])
     until = dice.choice(("made", "begun", "begun", "ended" if ends else "begun"))
     grace = 0 if dice.random() < 0.08 else dice.choice((None, None, 1, 3))
     forced = 0 in (grace, spec["terminationGracePeriodSeconds"] if grace is None else grace)
