@@ -109,7 +109,7 @@ def _description(plan: PodPlan, options: Options) -> Iterator[str]:
 def _listing(entries: list[tree.Entry]) -> Iterator[str]:
     for entry in entries:
         match entry:
-            case tree.Dir(path, mode, _):
+            case tree.Dir(path, mode):
                 yield f"{mode:04o} {path}/"
             case tree.File(path, data, mode):
                 yield f"{mode:04o} {path} ({len(data)} bytes)"

@@ -101,7 +101,9 @@ def test_needs_names_each_object_once() -> None:
         ],
     )
     assert inputs_of.needs(of) == inputs_of.Needs(
-        frozenset({ObjectKey("ConfigMap", "c"), *(ObjectKey("Secret", name) for name in "stvw")}), frozenset({TokenKey("", 3600)})
+        frozenset({ObjectKey("ConfigMap", "c"), *(ObjectKey("Secret", name) for name in "stvw")}),
+        frozenset({TokenKey("", 3600)}),
+        (),
     )
 
 

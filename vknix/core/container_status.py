@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from vknix.core import restart, user
-from vknix.core.container import Container
+from vknix.core import restart, storage, user
+from vknix.core.container import Container, VolumeMount
 from vknix.core.decide import Row, initialised, never_ran, row
 from vknix.core.facts import ContainerFacts, Exit, ImageState, PodFacts, Reason, State
 from vknix.core.pod import Kind, Member, Pod
@@ -172,14 +172,15 @@ def _waiting(of: ContainerView) -> dict[str, Any]:
     held = of.view.held.get(of.container.name)
     if held is not None:
         return {"reason": held.reason, "message": str(held)}
-    facts = of.view.facts
-    fetched = facts.images.get(of.pod.image(of.path, of.container).path) if facts is not None else None
-    if fetched is None or fetched.state is not ImageState.FAILED:
+    images = of.view.facts.images if of.view.facts is not None else {}
+    needed = ((name, images.get(root)) for name, root in storage.roots(of.pod, of.path, of.container).items())
+    name, fetched = next(((name, each) for name, each in needed if each and each.state is ImageState.FAILED), ("", None))
+    if fetched is None:
         return {"reason": "PodInitializing" if of.pod.spec.init_containers else "ContainerCreating"}
     first = of.told.get("state", {}).get("waiting", {}).get("reason") not in ("ErrImagePull", "ImagePullBackOff")
     if first:
         return {"reason": "ErrImagePull", "message": fetched.message}
-    return {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{of.container.image}": {fetched.message}'}
+    return {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{name}": {fetched.message}'}
 
 
 def _crash_loop(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
@@ -235,8 +236,13 @@ def _mounts(container: Container) -> dict[str, Any]:
         {
             "name": mount.name,
             "mountPath": mount.mount_path,
-            **({"readOnly": True, "recursiveReadOnly": "Disabled"} if mount.read_only else {}),
+            **({"readOnly": True, "recursiveReadOnly": _recursive(mount)} if mount.read_only else {}),
         }
         for mount in container.volume_mounts or ()
     ]
     return {"volumeMounts": mounts} if mounts else {}
+
+
+def _recursive(mount: VolumeMount) -> str:
+    """Each host can: what is asked for if possible is possible."""
+    return "Enabled" if mount.recursive_read_only in ("Enabled", "IfPossible") else "Disabled"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from vknix.core import hooks, restart
+from vknix.core import hooks, restart, storage
 from vknix.core import pod as pods
 from vknix.core.facts import ContainerFacts, ImageState, PodFacts, State
 from vknix.core.pod import Kind, Member, Pod
@@ -223,10 +223,10 @@ def _ended_for_good(pod: Pod, member: Member, facts: PodFacts | None) -> bool:
 
 def _start_at(pod: Pod, member: Member, facts: PodFacts | None, now: float) -> float | None:
     """When vknix is to start it; None: not at all, or not before something changes."""
-    root = pod.image(member.path, member.container).path
-    fetched = facts.images.get(root) if facts is not None else None
-    if fetched is not None and fetched.state is not ImageState.PRESENT:
-        return fetched.retry_at if fetched.state is ImageState.FAILED else None
+    for root in storage.roots(pod, member.path, member.container).values():
+        fetched = facts.images.get(root) if facts is not None else None
+        if fetched is not None and fetched.state is not ImageState.PRESENT:
+            return fetched.retry_at if fetched.state is ImageState.FAILED else None
     seen = facts.containers.get(member.name) if facts is not None else None
     if facts is None or seen is None:
         return now if never_ran(pod, member.name) or restart.may_restart(member, 137) else None

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vknix.core.claims import Claim
+
 Kind = Literal["ConfigMap", "Secret"]
 
 
@@ -54,6 +56,7 @@ class Fetched:
     objects: Mapping[ObjectKey, Mapping[str, bytes] | None] = field(default_factory=dict, repr=False)
     tokens: Mapping[TokenKey, Token] = field(default_factory=dict, repr=False)
     services: tuple[Service, ...] = ()
+    claims: Mapping[str, Claim | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

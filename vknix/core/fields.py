@@ -98,10 +98,15 @@ _CONTAINER: Mapping[str, Rule] = {
     "volumeMounts[].name": _YES,
     "volumeMounts[].mountPath": _YES,
     "volumeMounts[].readOnly": _YES,
-    "volumeMounts[].recursiveReadOnly": _no("not supported yet", "use readOnly", "Disabled"),
-    "volumeMounts[].mountPropagation": _no("mount propagation is not supported yet", "leave it out", "None"),
-    "volumeMounts[].subPath": _no("subPath is not supported yet", "mount the whole volume", ""),
-    "volumeMounts[].subPathExpr": _no("subPathExpr is not supported yet", "mount the whole volume", ""),
+    "volumeMounts[].recursiveReadOnly": _YES,
+    "volumeMounts[].mountPropagation": _no(
+        "a container's own mounts stay inside: systemd-nspawn shows none of them to the host",
+        "use HostToContainer, or mount on the host",
+        "None",
+        "HostToContainer",
+    ),
+    "volumeMounts[].subPath": _YES,
+    "volumeMounts[].subPathExpr": _YES,
     "volumeDevices": _no("block devices are not supported"),
     **{f"{kind}Probe.{path}": rule for kind in ("startup", "liveness", "readiness") for path, rule in _PROBE.items()},
     **{f"lifecycle.{hook}.{path}": rule for hook in ("postStart", "preStop") for path, rule in _HOOK.items()},
@@ -164,8 +169,8 @@ _POD: Mapping[str, Rule] = {
     "securityContext.supplementalGroupsPolicy": Rule(Verdict.HONOURED, "users are numbers: an image's /etc/group adds no group"),
     "securityContext.seccompProfile.type": _YES,
     "securityContext.seccompProfile.localhostProfile": _no("own seccomp profiles are not supported", "use RuntimeDefault"),
-    "securityContext.fsGroup": _no("fsGroup is not supported yet", "run as the user that owns the files"),
-    "securityContext.fsGroupChangePolicy": _no("fsGroup is not supported yet", "leave it out"),
+    "securityContext.fsGroup": _YES,
+    "securityContext.fsGroupChangePolicy": _YES,
     **_each("securityContext.sysctls[]", "name value"),
     **dict.fromkeys((f"securityContext.seLinuxOptions.{name}" for name in ("level", "role", "type", "user")), _LABELS),
     "securityContext.seLinuxChangePolicy": _LABELS,
@@ -187,8 +192,8 @@ _POD: Mapping[str, Rule] = {
     "resources.requests": _YES,
     "resources.claims": _no("devices by claim are not supported"),
     "volumes[].name": _YES,
-    "volumes[].emptyDir.medium": _no("only the default medium is supported yet", "leave medium out", ""),
-    "volumes[].emptyDir.sizeLimit": _no("a size limit of a volume is not supported yet", "leave sizeLimit out"),
+    "volumes[].emptyDir.medium": _no("huge pages are not set up on the hosts", "use medium Memory", "", "Memory"),
+    "volumes[].emptyDir.sizeLimit": _YES,
     **_each("volumes[].configMap", f"name defaultMode {_FILE}"),
     **_each("volumes[].secret", f"secretName defaultMode {_FILE}"),
     **{f"volumes[].downwardAPI.{path}": rule for path, rule in {"defaultMode": _YES, **_DOWNWARD}.items()},
@@ -199,10 +204,11 @@ _POD: Mapping[str, Rule] = {
     **_each("volumes[].projected.sources[].serviceAccountToken", "audience expirationSeconds path"),
     "volumes[].projected.sources[].clusterTrustBundle": _no("trust bundles are not supported", "project a ConfigMap"),
     "volumes[].projected.sources[].podCertificate": _no("Pod certificates are not supported", "project a Secret"),
-    "volumes[].hostPath": _no("hostPath is not supported yet", "use emptyDir"),
-    "volumes[].image": _no("image volumes are not supported yet", "copy the files in an init container"),
-    "volumes[].nfs": _no("NFS is not supported yet"),
-    "volumes[].persistentVolumeClaim": _no("persistent volumes are not supported yet"),
+    **_each("volumes[].hostPath", "path type"),
+    "volumes[].image.reference": _YES,
+    "volumes[].image.pullPolicy": Rule(Verdict.HONOURED, "a store path never changes: Always means IfNotPresent"),
+    **_each("volumes[].nfs", "server path readOnly"),
+    **_each("volumes[].persistentVolumeClaim", "claimName readOnly"),
     "volumes[].ephemeral": _no("volumes by claim template are not supported", "use emptyDir"),
     "volumes[].csi": _no("there is no CSI driver on the hosts"),
     "volumes[].gitRepo": _no("Kubernetes has turned gitRepo off", "clone in an init container into an emptyDir"),
@@ -270,6 +276,9 @@ def check(spec: dict[str, Any], handler: Handler = DEFAULT, aliases: Aliases = N
         for kind in ("limits", "requests"):
             for name, amount in ((of.get("resources") or {}).get(kind) or {}).items():
                 _check_amount(f"{path}.resources.{kind}.{name}", name, amount)
+    for index, volume in enumerate(spec.get("volumes") or ()):
+        if (of := volume.get("image")) is not None:
+            aliases.find(of.get("reference") or "", f"spec.volumes[{index}].image.reference")
 
 
 _RESOURCES = ("cpu", "memory", "ephemeral-storage")

@@ -1,7 +1,7 @@
 """The files of configMap, secret, downwardAPI and projected volumes. Rules: pkg/volume/{configmap,secret,projected,downwardapi}."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vknix.core import env, resources
 from vknix.core import pod as pods
@@ -11,16 +11,18 @@ from vknix.core.volume import ConfigMapSource, DownwardItem, DownwardSource, Key
 from vknix.errors import Refused
 
 _DEFAULT_MODE = 0o644
+_GROUP_MAY_READ = 0o440
 _DEFAULT_EXPIRATION_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """`path` is relative to the volume, without `..`."""
+    """`path` is relative to the volume, without `..`. `user` owns it; its group is the Pod's fsGroup, else root's."""
 
     path: str
     mode: int
     data: bytes = field(repr=False)
+    user: int = 0
 
 
 def _projections(volume: Volume) -> tuple[list[Projection], int] | None:
@@ -84,8 +86,23 @@ def volumes(pod: Pod, fetched: Fetched, around: Surroundings) -> Mapping[str, tu
                 found.update(
                     (file.path, file) for file in _files(pod, f"spec.volumes[{index}]", volume, source, mode, fetched, around)
                 )
-            made[volume.name] = tuple(found.values())
+            made[volume.name] = tuple(_shared(pod, file) for file in found.values())
     return made
+
+
+def _shared(pod: Pod, file: File) -> File:
+    """A read-only volume as volume_linux.go gives it to the fsGroup: who is in the group may read it."""
+    return replace(file, mode=file.mode | _GROUP_MAY_READ) if pod.fs_group is not None else file
+
+
+def _token_user(pod: Pod) -> int | None:
+    """The one user that all containers run as by what the Pod says (util.FsUserFrom)."""
+    whole = pod.spec.security_context
+    users = set()
+    for _, container in pods.containers(pod):
+        own = container.security_context
+        users.add(own.run_as_user if own and own.run_as_user is not None else whole.run_as_user if whole else None)
+    return users.pop() if len(users) == 1 else None
 
 
 def _files(
@@ -101,7 +118,9 @@ def _files(
     if source.service_account_token is not None:
         wanted = source.service_account_token
         token = fetched.tokens[TokenKey(wanted.audience or "", wanted.expiration_seconds or _DEFAULT_EXPIRATION_S)]
-        yield File(_inside(wanted.path, path), mode, token.text.encode())
+        user = _token_user(pod)
+        private = user is not None or pod.fs_group is not None
+        yield File(_inside(wanted.path, path), 0o600 if private else mode, token.text.encode(), user or 0)
 
 
 def _keys(

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vknix.core import pod as pods
-from vknix.core import resources, restart
-from vknix.core.container import Container
+from vknix.core import resources, restart, storage
 from vknix.core.facts import ContainerFacts, HostFacts, ImageFacts, ImageState, PodFacts, Reason, State
 from vknix.core.pod import Member, Pod
 
@@ -22,25 +21,25 @@ class Happening:
 
 def happenings(pod: Pod, before: PodFacts | None, after: PodFacts) -> Iterator[Happening]:
     for member in pods.members(pod):
-        root, name = pod.image(member.path, member.container).path, member.name
-        yield from _image(member.container, before.images.get(root) if before else None, after.images.get(root))
+        name = member.name
+        for image, root in storage.roots(pod, member.path, member.container).items():
+            yield from _image(image, name, before.images.get(root) if before else None, after.images.get(root))
         yield from _container(pod, member, before.containers.get(name) if before else None, after.containers.get(name))
 
 
-def _image(container: Container, before: ImageFacts | None, after: ImageFacts | None) -> Iterator[Happening]:
+def _image(name: str, container: str, before: ImageFacts | None, after: ImageFacts | None) -> Iterator[Happening]:
     if after is None or (before is not None and before.state is after.state):
         return
-    name = container.image
     match after.state:
         case ImageState.PULLING:
-            yield Happening("Pulling", f'Pulling image "{name}"', container.name)
+            yield Happening("Pulling", f'Pulling image "{name}"', container)
         case ImageState.PRESENT if after.took_s is None:
-            yield Happening("Pulled", f'Container image "{name}" already present on machine', container.name)
+            yield Happening("Pulled", f'Container image "{name}" already present on machine', container)
         case ImageState.PRESENT:
-            yield Happening("Pulled", f'Successfully pulled image "{name}" in {after.took_s:.3g}s', container.name)
+            yield Happening("Pulled", f'Successfully pulled image "{name}" in {after.took_s:.3g}s', container)
         case ImageState.FAILED:
-            yield Happening("Failed", f'Failed to pull image "{name}": {after.message}', container.name, warning=True)
-            yield Happening("Failed", "Error: ErrImagePull", container.name, warning=True)
+            yield Happening("Failed", f'Failed to pull image "{name}": {after.message}', container, warning=True)
+            yield Happening("Failed", "Error: ErrImagePull", container, warning=True)
 
 
 def _container(pod: Pod, member: Member, before: ContainerFacts | None, after: ContainerFacts | None) -> Iterator[Happening]:

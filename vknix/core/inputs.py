@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from vknix.core import dns, env, files
+from vknix.core import claims, dns, env, files, storage, subpath
 from vknix.core import pod as pods
 from vknix.core.container import Container
 from vknix.core.facts import StorePath
@@ -15,10 +15,14 @@ from vknix.errors import Refused
 
 @dataclass(frozen=True, slots=True)
 class ContainerInputs:
-    """`env` has no PATH or HOSTNAME unless the Pod sets them: those are the backend's. No argv: the image's own program."""
+    """`env` has no PATH or HOSTNAME unless the Pod sets them: those are the backend's. No argv: the image's own program.
+
+    `sub_paths`: which part of its volume each volumeMount shows, in their order; empty: all of it.
+    """
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = field(repr=False)
+    sub_paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Inputs:
     containers: Mapping[str, ContainerInputs]
     held: Mapping[str, Refused]
     volumes: Mapping[str, tuple[files.File, ...]]
+    storage: Mapping[str, storage.Storage]
     hostname: str
     hosts: bytes
     resolv_conf: bytes
@@ -51,10 +56,11 @@ class Inputs:
 class Needs:
     objects: frozenset[ObjectKey]
     tokens: frozenset[TokenKey]
+    claims: tuple[str, ...]
 
 
 def needs(pod: Pod) -> Needs:
-    return Needs(frozenset(_env_objects(pod)) | frozenset(files.objects(pod)), frozenset(files.tokens(pod)))
+    return Needs(frozenset(_env_objects(pod)) | frozenset(files.objects(pod)), frozenset(files.tokens(pod)), claims.names(pod))
 
 
 def _env_objects(pod: Pod) -> Iterator[ObjectKey]:
@@ -72,9 +78,9 @@ def _env_objects(pod: Pod) -> Iterator[ObjectKey]:
 
 
 def closures(pod: Pod) -> tuple[StorePath, ...]:
-    """The roots that the Pod's images name, each once, in the Pod's order."""
-    paths = (pod.image(path, container).path for path, container in pods.containers(pod))
-    return tuple(dict.fromkeys(paths))
+    """The roots that the Pod's images name, volumes included, each once, in the Pod's order."""
+    paths = [pod.image(path, container).path for path, container in pods.containers(pod)]
+    return tuple(dict.fromkeys((*paths, *(of for _, of in storage.images(pod)))))
 
 
 def resolve(pod: Pod, fetched: Fetched, around: Surroundings, handler: Handler = DEFAULT) -> Inputs:
@@ -91,6 +97,7 @@ def resolve(pod: Pod, fetched: Fetched, around: Surroundings, handler: Handler =
         containers=made,
         held=held,
         volumes=files.volumes(pod, fetched, around),
+        storage=storage.storages(pod, fetched, around),
         hostname=dns.kernel_hostname(pod, around.cluster_domain),
         hosts=dns.hosts(pod, around.pod_ips, around.cluster_domain),
         resolv_conf=resolv_conf,
@@ -128,7 +135,7 @@ def _container(
             "write command, or an image that goes on to a program (/nix/store/HASH-NAME/bin/PROGRAM)",
         )
     _check_text(path, container, argv, made)
-    return ContainerInputs(argv, tuple(made.items()))
+    return ContainerInputs(argv, tuple(made.items()), subpath.sub_paths(path, container, made))
 
 
 def _check_text(path: str, container: Container, argv: tuple[str, ...], made: Mapping[str, str]) -> None:

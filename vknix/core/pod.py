@@ -129,6 +129,10 @@ class Pod(Api, frozen=True):
         return self.metadata.namespace
 
     @property
+    def fs_group(self) -> int | None:
+        return self.spec.security_context.fs_group if self.spec.security_context else None
+
+    @property
     def leaving(self) -> bool:
         return self.metadata.deletion_timestamp is not None
 

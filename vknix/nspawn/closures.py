@@ -52,8 +52,9 @@ class Closures:
     def present(self, root: StorePath) -> bool:
         return root in self._known
 
-    def files(self) -> Mapping[StorePath, tuple[str, ...]]:
-        return {root: of.files for root, of in self._known.items()}
+    @property
+    def known(self) -> Mapping[StorePath, nix.Closure]:
+        return self._known
 
     def use(self, root: StorePath) -> None:
         self._used[root] = time.monotonic()

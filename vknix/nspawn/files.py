@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from vknix.core.files import File as VolumeFile
 from vknix.core.handlers import Handler
 from vknix.core.image import Image
-from vknix.nspawn import oci, paths, service, system
+from vknix.core.storage import Disk
+from vknix.nspawn import mounts, nix, oci, paths, service, system
 from vknix.nspawn.plan import MachinePlan, PodPlan
 from vknix.nspawn.tree import Dir, Entry, File, Link
 
@@ -35,12 +36,16 @@ def _pod_files(plan: PodPlan) -> Iterator[Entry]:
     yield Dir(f"{run}/c", 0o700)
     yield Dir(f"{run}/vol", 0o755)
     yield Dir(f"{run}/shm", 0o1777)
+    if any(not isinstance(of, Disk) for of in plan.storage.values()):
+        yield Dir(f"{run}/mem", 0o755)
+        yield Dir(f"{run}/nfs", 0o755)
+        yield Dir(f"{run}/made", 0o700)
     yield Dir(paths.VAR, 0o700)
     yield Dir(var, 0o700)
     yield Dir(f"{var}/c", 0o700)
     yield Dir(f"{var}/empty", 0o755)
     for name, of in plan.volumes.items():
-        yield from _volume(f"{run}/vol/{name}", of)
+        yield from _volume(f"{run}/vol/{name}", of, plan.fs_group)
     yield File(f"{run}/hosts", plan.hosts, 0o644)
     yield File(f"{run}/resolv.conf", plan.resolv_conf, 0o644)
     yield File(f"{var}/pod.json", _record(plan), 0o600)
@@ -50,16 +55,25 @@ def _pod_files(plan: PodPlan) -> Iterator[Entry]:
 
 def _record(plan: PodPlan) -> bytes:
     """What vknix must know to take the Pod over again."""
-    of = {"namespace": plan.namespace, "name": plan.name, "addresses": plan.addresses, "closures": dict(plan.closures)}
     users = {"users": plan.spaces.users} if plan.spaces.users is not None else {}
-    return json.dumps({**of, "handler": plan.handler.value, **users}).encode()
+    of = {
+        "namespace": plan.namespace,
+        "name": plan.name,
+        "addresses": plan.addresses,
+        "closures": dict(plan.closures),
+        "images": plan.images,
+        "handler": plan.handler.value,
+        **users,
+    }
+    return json.dumps(of).encode()
 
 
-def _volume(root: str, of: tuple[VolumeFile, ...]) -> Iterator[Entry]:
+def _volume(root: str, of: tuple[VolumeFile, ...], fs_group: int | None) -> Iterator[Entry]:
     """What is to be in a volume, beside what is: the script puts it in place as a whole, unless it is there already."""
     fresh = f"{root}/..new-{digest(of)}"
-    yield Dir(root)
-    yield Dir(fresh)
+    mode, group = (0o2755, fs_group) if fs_group is not None else (0o755, 0)
+    yield Dir(root, mode, group=group)
+    yield Dir(fresh, mode, group=group)
     made: set[str] = set()
     for file in of:
         parts = file.path.split("/")
@@ -67,14 +81,14 @@ def _volume(root: str, of: tuple[VolumeFile, ...]) -> Iterator[Entry]:
             parent = "/".join(parts[:depth])
             if parent not in made:
                 made.add(parent)
-                yield Dir(f"{fresh}/{parent}")
-        yield File(f"{fresh}/{file.path}", file.data, file.mode)
+                yield Dir(f"{fresh}/{parent}", mode, group=group)
+        yield File(f"{fresh}/{file.path}", file.data, file.mode, file.user, group)
 
 
 def digest(of: tuple[VolumeFile, ...]) -> str:
     digest = hashlib.sha256()
     for file in sorted(of, key=lambda file: file.path):
-        digest.update(f"{file.path}\0{file.mode}\0{len(file.data)}\0".encode() + file.data)
+        digest.update(f"{file.path}\0{file.mode}\0{file.user}\0{len(file.data)}\0".encode() + file.data)
     return digest.hexdigest()[:20]
 
 
@@ -83,8 +97,13 @@ def _machine_files(plan: PodPlan, machine: MachinePlan) -> Iterator[Entry]:
     yield Dir(run, 0o700)
     yield File(f"{run}/limits.new", machine.limits)
     yield File(f"{run}/identity", oci.identity(plan, machine))
+    if machine.made_mounts:
+        yield File(f"{run}/mounts", mounts.specification(machine.made_mounts))
+        yield Dir(f"{run}/mnt", 0o700)
     yield Dir(var, 0o700)
     yield Dir(f"{var}/log", 0o700)
+    if machine.view is not None:
+        yield from nix.view(machine.view, f"{machine.farm(plan.uid32)}.new")
     match plan.handler:
         case Handler.NSPAWN:
             yield File(f"{run}/config.json", oci.config(plan, machine))
@@ -139,8 +158,8 @@ def _mount_points(root: str, machine: MachinePlan, made: set[str]) -> Iterator[E
         yield from parents(machine.directory + "/x")
     for mount in machine.mounts:
         yield from parents(mount.target)
-        if mount.target.startswith("/dev/"):
-            continue  # nspawn makes /dev anew
+        if mount.target.startswith("/dev/") or mount.made is not None:
+            continue  # nspawn makes /dev anew, and vktool knows whether a part of a volume is a file
         if mount.file:
             yield File(root + mount.target, b"", 0o644)
         else:

@@ -30,7 +30,15 @@ def mounts(of: Iterable[Mount], handler: Handler) -> Iterator[Mount]:
         if handler is Handler.NSPAWN:
             yield mount
         elif mount.target not in _NOT_MOUNTED[handler]:
-            yield replace(mount, target=paths.below_run(mount.target))
+            target = paths.below_run(mount.target)
+            yield replace(_plain(mount) if handler is Handler.UNIT else mount, target=target)
+
+
+def _plain(mount: Mount) -> Mount:
+    """A unit's mounts are systemd's: all of a volume, as it is on the host."""
+    if mount.made is None:
+        return mount
+    return replace(mount, source=mount.made.volume, read_only=any(letter in mount.made.how for letter in "rR"), made=None)
 
 
 def granted(path: str, container: Container, handler: Handler, bounding: int, *, host_network: bool) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """What a closure is on a host, and the texts that ask for it, fetch it and give a machine its view of it. Pure."""
 
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from vknix.core.facts import StorePath
 from vknix.nspawn import paths
@@ -54,16 +54,23 @@ def closure(root: StorePath, told: str) -> Closure:
 
 def farm(of: Closure, nonce: str) -> list[Entry]:
     """The directory from which nspawn's overlay shows /nix with the closure's paths and no other, under a name of its own."""
-    return list(_farm(of, new_farm(of.root, nonce)))
+    return [Dir(paths.VAR, 0o700), Dir(paths.FARMS, 0o700), *view(of, new_farm(of.root, nonce))]
 
 
 def new_farm(root: StorePath, nonce: str) -> str:
     return f"{paths.FARMS}/.{nonce}-{paths.base(root)}"
 
 
-def _farm(of: Closure, at: str) -> Iterator[Entry]:
-    yield Dir(paths.VAR, 0o700)
-    yield Dir(paths.FARMS, 0o700)
+def union(root: StorePath, more: Collection[StorePath], known: Mapping[StorePath, Closure]) -> Closure | None:
+    """A closure with others beside it; None where the host lacks one of them."""
+    all_of = [known[each] for each in (root, *more) if each in known]
+    if len(all_of) != 1 + len(more):
+        return None
+    return replace(all_of[0], items=tuple(dict.fromkeys(item for of in all_of for item in of.items)))
+
+
+def view(of: Closure, at: str) -> Iterator[Entry]:
+    """A directory from which an overlay over /nix shows the closure's paths and no other."""
     yield Dir(at)
     for name in of.beside:
         yield Whiteout(f"{at}/{name}")

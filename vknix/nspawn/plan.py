@@ -14,9 +14,11 @@ from vknix.core.image import Image
 from vknix.core.inputs import ContainerInputs, Inputs
 from vknix.core.pod import Member, Pod
 from vknix.core.resources import Amounts
+from vknix.core.storage import Closure, Storage
 from vknix.core.user import user
 from vknix.errors import Refused
-from vknix.nspawn import capabilities, kinds, limits, mounts, paths
+from vknix.nspawn import capabilities, kinds, limits, mounts, nix, paths
+from vknix.nspawn.mounts import Mount
 from vknix.nspawn.spaces import Spaces, spaces
 
 
@@ -40,7 +42,8 @@ class MachinePlan:
 
     `unmasked`: nothing of /proc is hidden.
 
-    `closure_files` are the store paths of the closure that are files: an overlay redirects directories only. `limits` is the file.
+    `closure_files` are the store paths that are files: an overlay redirects directories only. `images` are the closures that it has
+    as volumes, `view` is what it sees of the store with them. `limits` is the file.
     """
 
     container: str
@@ -58,7 +61,7 @@ class MachinePlan:
     seccomp: bool
     privileged: bool
     unmasked: bool
-    mounts: tuple[mounts.Mount, ...]
+    mounts: tuple[Mount, ...]
     limits: bytes
     requests: Amounts
     oom_score_adj: int
@@ -69,17 +72,33 @@ class MachinePlan:
     stdin_once: bool
     tty: bool
     fallback_to_logs: bool
+    images: tuple[StorePath, ...] = ()
+    view: nix.Closure | None = None
 
     @property
     def closure(self) -> StorePath:
         return self.image.path
+
+    @property
+    def roots(self) -> tuple[StorePath, ...]:
+        """The closures that it needs."""
+        return (self.closure, *self.images)
+
+    def farm(self, uid32: str) -> str:
+        """Where its view of the store is: its closure's, else one of its own where it has closures as volumes."""
+        return paths.farm(self.closure) if self.view is None else f"{paths.var_of(uid32, self.container)}/farm"
+
+    @property
+    def made_mounts(self) -> tuple[Mount, ...]:
+        """Those that vktool makes, in the order in which it numbers them."""
+        return tuple(mount for mount in self.mounts if mount.made is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
     """`machines` are the containers that can be configured, in the Pod's order; which of them start is the caller's to say.
 
-    `closures` are of all containers. `slice` are the properties of its slice.
+    `closures` are of all containers, `images` those that are volumes. `slice` are the properties of its slice.
     """
 
     uid32: str
@@ -90,13 +109,21 @@ class PodPlan:
     hosts: bytes
     resolv_conf: bytes
     closures: Mapping[str, StorePath]
+    images: tuple[StorePath, ...]
     machines: tuple[MachinePlan, ...]
     spaces: Spaces
     volumes: Mapping[str, tuple[VolumeFile, ...]]
-    empty: tuple[str, ...]
+    storage: Mapping[str, Storage]
+    fs_group: int | None
+    fs_group_always: bool
     grace_s: int
     slice: tuple[tuple[str, str], ...]
     handler: Handler = DEFAULT
+
+    @property
+    def roots(self) -> frozenset[StorePath]:
+        """All closures that it uses."""
+        return frozenset((*self.closures.values(), *self.images))
 
 
 _RESTART = {"Always": "always", "OnFailure": "on-failure", "Never": "no"}
@@ -107,14 +134,15 @@ def pod_plan(
     inputs: Inputs,
     addresses: tuple[str, ...],
     settings: Settings,
-    closure_files: Mapping[StorePath, tuple[str, ...]],
+    known: Mapping[StorePath, nix.Closure],
     users: int | None = None,
 ) -> PodPlan:
-    """`closure_files` by the closure's root; `users`: where the Pod's own users begin, if it has any.
+    """`known` are the closures that the host has, by root; `users`: where the Pod's own users begin, if it has any.
 
     Refused where something in the Pod can't be made on any host.
     """
     uid32 = paths.uid32(pod.uid)
+    whole = pod.spec.security_context
     _check_names(pod, uid32, addresses)
     return PodPlan(
         uid32=uid32,
@@ -126,13 +154,16 @@ def pod_plan(
         resolv_conf=inputs.resolv_conf,
         closures={container.name: pod.image(path, container).path for path, container in pods.containers(pod)},
         spaces=Spaces() if inputs.handler is Handler.UNIT else spaces(pod, sum(1 for _ in pods.members(pod)), users),
+        images=tuple(dict.fromkeys(of.path for of in inputs.storage.values() if isinstance(of, Closure))),
         machines=tuple(
-            _machine(pod, member, inputs, uid32, settings, closure_files)
+            _machine(pod, member, inputs, uid32, settings, known)
             for member in pods.members(pod)
             if member.name in inputs.containers
         ),
         volumes=inputs.volumes,
-        empty=tuple(volume.name for volume in pod.spec.volumes or () if volume.empty_dir is not None),
+        storage=inputs.storage,
+        fs_group=pod.fs_group,
+        fs_group_always=not (whole and whole.fs_group_change_policy == "OnRootMismatch"),
         grace_s=max(2, pod.spec.grace_s),
         slice=tuple(limits.pod_slice(pod, settings.pod_pids)),
         handler=inputs.handler,
@@ -162,7 +193,7 @@ def _machine(
     inputs: Inputs,
     uid32: str,
     settings: Settings,
-    closure_files: Mapping[StorePath, tuple[str, ...]],
+    known: Mapping[StorePath, nix.Closure],
 ) -> MachinePlan:
     path, container, handler = member.path, member.container, inputs.handler
     given = inputs.containers[member.name]
@@ -170,12 +201,16 @@ def _machine(
     image = pod.image(path, container)
     who = user(pod, path, container)
     privileged = bool(own and own.privileged)
+    images = _images(container, inputs)
+    view = nix.union(image.path, images, known)
     profile = (own and own.seccomp_profile) or (whole and whole.seccomp_profile)
     own_env = {"PATH": kinds.search_path(image, handler), **({"TERM": "xterm"} if container.tty else {})}
     return MachinePlan(
         container=container.name,
         image=image,
-        closure_files=closure_files.get(image.path, ()),
+        closure_files=view.files if view is not None else (),
+        images=images,
+        view=view if images else None,
         argv=given.argv,
         env=_environment(own_env, image, who.uid, inputs.hostname, given),
         directory=paths.inside(container.working_dir or image.directory),
@@ -188,7 +223,7 @@ def _machine(
         seccomp=not privileged and (profile.type == "RuntimeDefault" if profile else settings.seccomp_default),
         privileged=privileged,
         unmasked=privileged or bool(own and own.proc_mount == "Unmasked"),
-        mounts=tuple(kinds.mounts(mounts.mounts(pod, path, container, uid32), handler)),
+        mounts=tuple(kinds.mounts(mounts.mounts(pod, path, container, inputs, uid32), handler)),
         limits=limits.cgroup(resources.effective(pod, container), resources.requests(container), container.resources),
         requests=resources.requests(container),
         oom_score_adj=_oom_score_adj(pod, container, settings),
@@ -200,6 +235,12 @@ def _machine(
         tty=bool(container.tty),
         fallback_to_logs=container.termination_message_policy == "FallbackToLogsOnError",
     )
+
+
+def _images(container: Container, inputs: Inputs) -> tuple[StorePath, ...]:
+    """The closures among the volumes that it mounts."""
+    each = (inputs.storage.get(mount.name) for mount in container.volume_mounts or ())
+    return tuple(dict.fromkeys(of.path for of in each if isinstance(of, Closure)))
 
 
 def _oom_score_adj(pod: Pod, container: Container, settings: Settings) -> int:

@@ -123,7 +123,7 @@ class NspawnProvider:
     async def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
         session = self._host(place.host).session
         users = session.users_for(paths.uid32(pod.uid)) if pod.spec.host_users is False else None
-        plan = plans.pod_plan(pod, inputs, place.addresses, session.settings, session.closures.files(), users)
+        plan = plans.pod_plan(pod, inputs, place.addresses, session.settings, session.closures.known, users)
         await session.sync(plan, run)
 
     async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:

@@ -60,6 +60,12 @@ class Found:
     since: float | None = None  # when its network was made; None: it has none
     handler: Handler = DEFAULT
     users: int | None = None  # where its own users begin
+    images: tuple[StorePath, ...] = ()  # the closures that are volumes
+
+    @property
+    def roots(self) -> frozenset[StorePath]:
+        """All closures that it uses."""
+        return frozenset((*self.closures.values(), *self.images))
 
 
 def found(listing: bytes) -> Iterator[Found]:
@@ -85,6 +91,7 @@ def found(listing: bytes) -> Iterator[Found]:
                 moment(net) if (net := unpack.get(f"{paths.run(uid32)}/net")) is not None else None,
                 Handler(record.get("handler", DEFAULT.value)),
                 record.get("users"),
+                tuple(StorePath(image) for image in record.get("images", ())),
             )
 
 
@@ -138,7 +145,7 @@ def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapp
         addresses=of.addresses if of.since is not None else (),
         since=of.since if of.since is not None else inf,
         containers=containers,
-        images={path: images[path] for path in of.closures.values() if path in images},
+        images={path: images[path] for path in sorted(of.roots) if path in images},
         handler=of.handler,
     )
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from vknix.core.facts import HostName, PodFacts, StorePath
 from vknix.errors import Deposed, HostFailed, Refused, Unreachable
 from vknix.nspawn import bus as buses
-from vknix.nspawn import files, network, paths, read, spaces, tree, unit
+from vknix.nspawn import files, network, paths, read, spaces, swap, tree, unit
 from vknix.nspawn.bus import Bus
 from vknix.nspawn.closures import Closures, Source
 from vknix.nspawn.plan import PodPlan, Settings
@@ -38,9 +38,12 @@ class Owner(Protocol):
 
 
 def checked(done: Finished, host: str) -> bytes:
-    """Deposed where the host's epoch has moved on; HostFailed where it could not do it."""
+    """Deposed where the host's epoch has moved on; Refused where a volume can't be had; HostFailed where it could not do it."""
     if done.status == unit.DEPOSED:
         raise Deposed(f"host {host} obeys another vknix by now")
+    if done.status == swap.UNMOUNTABLE:
+        why = done.err.decode(errors="replace").strip().splitlines()[-1:]
+        raise Refused("", why[0] if why else "a volume can't be mounted", remedy=f"see to it on host {host}", reason="FailedMount")
     return done.checked(host)
 
 
@@ -68,7 +71,7 @@ class Session:
         for found in read.found(await self.link.run(read.list_script())):
             self.pods[found.uid32] = found
         for uid32, found in self.pods.items():
-            for root in found.closures.values():
+            for root in found.roots:
                 self.closures.use(root)
                 self.closures.want(root, self._tasks)
             self._tell_pod(uid32)
@@ -106,7 +109,7 @@ class Session:
         found = self.pods.get(uid32)
         if found is None:
             plan = self.wanted[uid32]
-            found = Found(uid32, plan.namespace, plan.name, (), plan.closures, handler=plan.handler)
+            found = Found(uid32, plan.namespace, plan.name, (), plan.closures, handler=plan.handler, images=plan.images)
         facts = read.pod_facts(found, self.host.name, self.units, self.closures.facts)
         if self._told.get(uid32) != facts:
             self._told[uid32] = facts
@@ -114,10 +117,10 @@ class Session:
 
     def _closure_changed(self, root: StorePath) -> None:
         for uid32, found in self.pods.items():
-            if root in found.closures.values():
+            if root in found.roots:
                 self._tell_pod(uid32)
         for uid32, plan in self.wanted.items():
-            if uid32 not in self.pods and root in plan.closures.values():
+            if uid32 not in self.pods and root in plan.roots:
                 self._tell_pod(uid32)
 
     async def route(self, changed: asyncio.Event) -> None:
@@ -134,8 +137,8 @@ class Session:
     async def sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
-            in_use = {root for found in self.pods.values() for root in found.closures.values()}
-            in_use |= {root for plan in self.wanted.values() for root in plan.closures.values()}
+            in_use = {root for found in self.pods.values() for root in found.roots}
+            in_use |= {root for plan in self.wanted.values() for root in plan.roots}
             await self.closures.forget_unused(in_use)
 
     def users_for(self, uid32: str) -> int:
@@ -151,18 +154,18 @@ class Session:
         return users
 
     async def sync(self, plan: PodPlan, run: tuple[str, ...]) -> None:
-        lacking = {machine.closure for machine in plan.machines if not self.closures.present(machine.closure)}
+        lacking = {root for machine in plan.machines for root in machine.roots if not self.closures.present(root)}
         for root in lacking:
             self.closures.want(root, self._tasks)
-        plan = replace(plan, machines=tuple(machine for machine in plan.machines if machine.closure not in lacking))
+        plan = replace(plan, machines=tuple(machine for machine in plan.machines if lacking.isdisjoint(machine.roots)))
         run = tuple(machine.container for machine in plan.machines if machine.container in run)
         if lacking and not run:
             self.wanted[plan.uid32] = plan
             self._tell_pod(plan.uid32)
             return
         await self._until_networked()
-        for machine in plan.machines:
-            self.closures.use(machine.closure)
+        for root in plan.roots:
+            self.closures.use(root)
         nonce = secrets.token_hex(6)
         lost = self._lost_attempts(plan.uid32, run)
         script = unit.sync(plan, run, lost, self.settings)
@@ -171,7 +174,7 @@ class Session:
         command = f"{unit.guard(self.settings.epoch)}{unpack}\nexec sh {paths.run(plan.uid32)}/sync-{nonce}"
         try:
             since = read.moment(checked(await self.link.finish(command, archive), self.host.name))
-        except HostFailed:
+        except (HostFailed, Refused):
             self.wanted[plan.uid32] = plan
             self._tell_pod(plan.uid32)  # a part of it is there, to be cleaned
             raise
@@ -213,6 +216,7 @@ class Session:
             since=since,
             handler=plan.handler,
             users=plan.spaces.users,
+            images=plan.images,
         )
         images = {machine.container: machine.image_name for machine in plan.machines}
         for name in run:

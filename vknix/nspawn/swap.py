@@ -3,16 +3,108 @@
 import shlex
 
 from vknix.core.files import File as VolumeFile
-from vknix.nspawn import files, paths
+from vknix.core.storage import Closure, Disk, HostDir, Memory, Nfs, Storage
+from vknix.nspawn import files, mounts, paths
 from vknix.nspawn.plan import PodPlan
 
+UNMOUNTABLE = 76  # exit code of a script that could not make a volume; what it says last on stderr is for the Pod's author
+_NFS_S = 20
+_CALL = "unmountable"
+_FAIL = f"{_CALL}() {{ printf '%s\\n' \"$*\" >&2; exit {UNMOUNTABLE}; }}\n"
 
-def volumes(plan: PodPlan) -> str:
-    """The swap of each volume, and the removal of what it showed before. An emptyDir is made once: its mode is its users' own."""
-    empty = (f"{paths.var(plan.uid32)}/empty/{name}" for name in plan.empty)
-    lines = [f"[ -d {each} ] || mkdir -m 777 {each}\n" for each in empty]
-    lines += [_volume_script(f"{paths.run(plan.uid32)}/vol/{name}", of) for name, of in plan.volumes.items()]
-    return "".join(lines)
+
+def volumes(plan: PodPlan, tool: str) -> str:
+    """Each volume is made, once, or swapped. Where one can't be had, the script says why and ends with UNMOUNTABLE."""
+    made = [_made(plan, name, of, tool) for name, of in plan.storage.items()]
+    lines = [_volume_script(f"{paths.run(plan.uid32)}/vol/{name}", of) for name, of in plan.volumes.items()]
+    return "".join([_FAIL if any(f"{_CALL} " in each for each in made) else "", *made, *lines])
+
+
+def _made(plan: PodPlan, name: str, of: Storage, tool: str) -> str:
+    at = mounts.where(plan.uid32, name, of)
+    match of:
+        case Disk():
+            return _disk(at, plan.fs_group)
+        case Memory(size):
+            return _once(f"mountpoint -q {at}", _memory(at, size, plan.fs_group))
+        case Nfs():
+            return _once(f"mountpoint -q {at}", _nfs(name, at, of))
+        case HostDir():
+            mark = f"{paths.run(plan.uid32)}/made/{name}"
+            own = _own(plan, name, of, tool) if of.owned and plan.fs_group is not None else ""
+            return _once(f"[ -e {mark} ]", f"{_host_dir(name, of)}{own}: > {mark}\n")
+        case Closure():
+            return ""
+
+
+def _once(done: str, script: str) -> str:
+    return f"if ! {done}; then\n{script}fi\n"
+
+
+def _failing(name: str, why: str) -> str:
+    said = f'MountVolume.SetUp failed for volume "{name}": {why}'
+    return f"{_CALL} {shlex.quote(said)}"
+
+
+def _disk(at: str, group: int | None) -> str:
+    """Made once: what its users make of its mode stays."""
+    owner = f"chgrp {group} {at}.new\nchmod 2777 {at}.new\n" if group is not None else ""
+    if not owner:
+        return f"[ -d {at} ] || mkdir -m 777 {at}\n"
+    return _once(f"[ -d {at} ]", f"rm -rf {at}.new\nmkdir -m 777 {at}.new\n{owner}mv -T {at}.new {at}\n")
+
+
+def _memory(at: str, size_bytes: int, group: int | None) -> str:
+    options = f"size={size_bytes},mode={'2777' if group is not None else '777'},nosuid,nodev"
+    options += f",gid={group}" if group is not None else ""
+    return f"mkdir -p {at}\nmount -t tmpfs -o {options} vknix {at}\n"
+
+
+def _nfs(name: str, at: str, of: Nfs) -> str:
+    """A server that does not answer must not hold the host's other work up."""
+    server = f"[{of.server}]" if ":" in of.server else of.server
+    options = ",".join((*of.options, *(["ro"] if of.read_only else [])))
+    words = ["-t", "nfs", *(["-o", options] if options else []), "--", f"{server}:{of.path}", at]
+    no_kernel = "the kernel of the host has no NFS; add nfs to boot.supportedFilesystems"
+    no_tool = "mount.nfs is not on the host; add nfs to boot.supportedFilesystems"
+    return (
+        f"mkdir -p {at}\n"
+        f"grep -qwE 'nfs4?' /proc/filesystems || modprobe -q nfs 2>/dev/null || {_failing(name, no_kernel)}\n"
+        f"command -v mount.nfs >/dev/null || {_failing(name, no_tool)}\n"
+        f'said=$(timeout {_NFS_S} mount {shlex.join(words)} 2>&1) || {_failing(name, "mount failed: ")}"$said"\n'
+    )
+
+
+_TESTS = {"Directory": "-d", "File": "-f", "Socket": "-S", "CharDevice": "-c", "BlockDevice": "-b", "Exists": "-e"}
+_WORDS = {
+    "Directory": "a directory",
+    "DirectoryOrCreate": "a directory",
+    "File": "a file",
+    "FileOrCreate": "a file",
+    "Socket": "a socket",
+    "CharDevice": "a character device",
+    "BlockDevice": "a block device",
+    "Exists": "there",
+}
+
+
+def _host_dir(name: str, of: HostDir) -> str:
+    """As hostPath's types have it; of no type: what is not there becomes a directory, as container runtimes do."""
+    at = shlex.quote(of.path)
+    if of.type == "":
+        return f"[ -e {at} ] || mkdir -p {at} || {_failing(name, f'{of.path} can not be made')}\n"
+    failing = _failing(name, f"hostPath type check failed: {of.path} is not {_WORDS[of.type]}")
+    if of.type == "DirectoryOrCreate":
+        return f"[ -e {at} ] || mkdir -p -m 755 {at} || :\n[ -d {at} ] || {failing}\n"
+    if of.type == "FileOrCreate":
+        return f"[ -e {at} ] || {{ : > {at} && chmod 644 {at}; }} 2>/dev/null || :\n[ -f {at} ] || {failing}\n"
+    return f"[ {_TESTS[of.type]} {at} ] || {failing}\n"
+
+
+def _own(plan: PodPlan, name: str, of: HostDir, tool: str) -> str:
+    how = "always" if plan.fs_group_always else "mismatch"
+    failing = _failing(name, f"it can not be given to group {plan.fs_group}")
+    return f"{tool} own {shlex.quote(of.path)} {plan.fs_group} {how} || {failing}\n"
 
 
 def _volume_script(root: str, of: tuple[VolumeFile, ...]) -> str:

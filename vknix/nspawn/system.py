@@ -30,7 +30,7 @@ def options(plan: PodPlan, machine: MachinePlan) -> list[str]:
     return [
         "--console=read-only",
         "--kill-signal=SIGRTMIN+3",
-        f"--overlay-ro=/nix:{paths.farm(machine.closure)}:{_view(plan, machine)}:/nix",
+        f"--overlay-ro=/nix:{machine.farm(plan.uid32)}:{_view(plan, machine)}:/nix",
         "--tmpfs=/nix/var:mode=0755",
     ]
 

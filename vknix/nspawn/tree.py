@@ -11,6 +11,7 @@ class Dir:
     path: str
     mode: int = 0o755
     xattrs: tuple[tuple[str, str], ...] = ()
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class File:
     path: str
     data: bytes = field(repr=False)
     mode: int = 0o600
+    user: int = 0
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,12 @@ def pack(entries: Iterable[Entry]) -> bytes:
         for entry in entries:
             member = tarfile.TarInfo(entry.path.lstrip("/"))
             match entry:
-                case Dir(_, mode, xattrs):
-                    member.type, member.mode = tarfile.DIRTYPE, mode
+                case Dir(_, mode, xattrs, group):
+                    member.type, member.mode, member.gid = tarfile.DIRTYPE, mode, group
                     member.pax_headers = {f"SCHILY.xattr.{name}": value for name, value in xattrs}
                     archive.addfile(member)
-                case File(_, data, mode):
-                    member.mode, member.size = mode, len(data)
+                case File(_, data, mode, user, group):
+                    member.mode, member.size, member.uid, member.gid = mode, len(data), user, group
                     archive.addfile(member, io.BytesIO(data))
                 case Link(_, target):
                     member.type, member.linkname, member.mode = tarfile.SYMTYPE, target, 0o777

@@ -9,7 +9,7 @@ import shlex
 from typing import Any
 
 from vknix.core.handlers import Handler
-from vknix.nspawn import limits, network, paths, service, spaces, swap, system
+from vknix.nspawn import limits, mounts, network, paths, service, spaces, swap, system
 from vknix.nspawn.plan import MachinePlan, PodPlan, Settings
 
 DEPOSED = 75  # exit code of a script whose epoch is over
@@ -28,7 +28,8 @@ def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Se
     started = [machine for machine in plan.machines if machine.container in run]
     units = " ".join(paths.unit(plan.uid32, machine.container) for machine in started)
     undo = f"{{ systemctl stop --no-block {units}; exit 1; }}" if started else "exit 1"
-    lines = [guard(settings.epoch), 'rm -f "$0" &\n', swap.volumes(plan)]
+    lines = [guard(settings.epoch), 'rm -f "$0" &\n', swap.volumes(plan, settings.tool)]
+    lines += [_farm_script(plan, machine) for machine in plan.machines if machine.view is not None]
     lines += [_lost_script(plan, container, attempt) for container, attempt in lost.items()]
     lines += [f"(\n{_network_script(plan, settings)}) &\nnetwork=$!\n", spaces.make(plan.uid32, plan.spaces, settings.tool)]
     lines += [_START if started else ""]
@@ -36,9 +37,16 @@ def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Se
     return "".join(lines) + f'wait "$network" || {undo}\nwait\ncat {paths.run(plan.uid32)}/net\n'
 
 
+def _farm_script(plan: PodPlan, machine: MachinePlan) -> str:
+    """A view that machines may be using stays as it is."""
+    farm = machine.farm(plan.uid32)
+    return f"if [ -e {farm} ]; then rm -rf {farm}.new; else mv -T {farm}.new {farm}; fi\n"
+
+
 def prepare(plan: PodPlan, settings: Settings) -> str:
     """What the files need done before a container can start: volumes in place, network and what else is shared."""
-    return swap.volumes(plan) + _network_script(plan, settings) + spaces.make(plan.uid32, plan.spaces, settings.tool)
+    tool = settings.tool
+    return swap.volumes(plan, tool) + _network_script(plan, settings) + spaces.make(plan.uid32, plan.spaces, tool)
 
 
 # A unit that is there already is this attempt's, unless it only waits to be restarted: as it is, or as another image wants it.
@@ -167,7 +175,8 @@ def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
     if plan.handler is Handler.UNIT:
         return [*supervisor, *service.program(plan, machine)]
     ipc = ["nsenter", f"--ipc={spaces.ipc(plan.uid32)}"] if plan.spaces.ipc else []
-    return [*supervisor, "--", *ipc, *nspawn(plan, machine)]
+    made = [settings.tool, "mount", f"{run}/mounts", f"{var}/root", mounts.points(plan.uid32, machine.container), "--"]
+    return [*supervisor, "--", *(made if machine.made_mounts else []), *ipc, *nspawn(plan, machine)]
 
 
 def _stdio(machine: MachinePlan) -> list[str]:
@@ -188,7 +197,7 @@ def nspawn(plan: PodPlan, machine: MachinePlan) -> list[str]:
         "--link-journal=no",
         "--resolv-conf=off",
         "--timezone=off",
-        *(system.options(plan, machine) if plan.handler is Handler.NIXOS else _own_options(machine)),
+        *(system.options(plan, machine) if plan.handler is Handler.NIXOS else _own_options(plan, machine)),
         *([f"--network-namespace-path=/run/netns/{network.netns(plan.uid32)}"] if plan.addresses else []),
         f"--oci-bundle={paths.run_of(plan.uid32, machine.container)}",
         *(f"--bind-ro={_colons(file)}" for file in machine.closure_files),
@@ -196,14 +205,14 @@ def nspawn(plan: PodPlan, machine: MachinePlan) -> list[str]:
     ]
 
 
-def _own_options(machine: MachinePlan) -> list[str]:
+def _own_options(plan: PodPlan, machine: MachinePlan) -> list[str]:
     """Of all capabilities vktool leaves what is asked for."""
     console = "passive" if machine.tty else "pipe"
     return [
         f"--console={console}",
         f"--kill-signal={machine.stop_signal}",
         "--capability=all",
-        f"--overlay-ro=/nix:{paths.farm(machine.closure)}:/nix",
+        f"--overlay-ro=/nix:{machine.farm(plan.uid32)}:/nix",
     ]
 
 
@@ -227,5 +236,7 @@ def clean(uid32: str, epoch: int) -> str:
     return (
         f"{guard(epoch)}systemctl stop --no-block {paths.pod_slice(uid32)} 2>/dev/null || :\n"
         f"ip netns del {network.netns(uid32)} 2>/dev/null || :\n{spaces.unmake(uid32)}"
-        f"rm -rf {slice_file} {paths.run(uid32)} {paths.var(uid32)}\n"
+        f"for at in {paths.run(uid32)}/mem/* {paths.run(uid32)}/nfs/*; do\n"
+        '[ ! -d "$at" ] || umount -l "$at" 2>/dev/null || :\ndone\n'
+        f"rm -rf --one-file-system {slice_file} {paths.run(uid32)} {paths.var(uid32)}\n"
     )

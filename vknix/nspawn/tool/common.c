@@ -16,6 +16,13 @@
 #include <time.h>
 #include <unistd.h>
 
+static int said = STDERR_FILENO;
+
+void say_to(int fd)
+{
+    said = fd;
+}
+
 noreturn void die(int code, const char *format, ...)
 {
     char text[PATH_MAX + 256];
@@ -24,7 +31,7 @@ noreturn void die(int code, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    dprintf(STDERR_FILENO, "vktool: %s\n", text);
+    dprintf(said, "vktool: %s\n", text);
     _exit(code);
 }
 

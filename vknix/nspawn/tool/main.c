@@ -26,6 +26,12 @@
    vktool limit RUNFILE
        Puts the file `limits.new` beside RUNFILE into force for what runs, and then in the place of `limits`. Exit 3, with a line that
        says why, where it can't be had now.
+   vktool mount SPEC ROOT DIRECTORY -- ARGV...
+       ARGV in a mount namespace where DIRECTORY/0, 1, ... are the mounts of the file SPEC: four fields each, ended by NUL: a volume,
+       a path in it (empty: all of it; never followed out of it), the target in ROOT, where its mount point is made, and letters: `c`
+       a missing path becomes a directory, `r` read-only, `R` with all that is mounted in it, `x` no programs, `s` later mounts show.
+   vktool own DIRECTORY GROUP always|mismatch
+       Gives all in a volume to an fsGroup; `mismatch`: not where the directory itself is as it should be.
    vktool logs LOGDIR ATTEMPT TAIL SINCE_NS LIMIT follow|all stamps|plain
        The log of one attempt; TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the start. Exit 2 without a log.
    vktool attach RUNFILE LOGDIR
@@ -41,8 +47,9 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*main)(int, char **);
-    } verbs[] = {{"run", run}, {"fact", fact}, {"exec", exec}, {"logs", logs}, {"attach", attach}, {"init", init},
-                 {"pause", pause_pod}, {"spaces", spaces}, {"limit", limit}};
+    } verbs[] = {{"run", run},       {"fact", fact},    {"exec", exec}, {"logs", logs},
+                 {"attach", attach}, {"init", init},    {"pause", pause_pod}, {"spaces", spaces},
+                 {"limit", limit},   {"mount", mounts}, {"own", own}};
 
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
