@@ -81,6 +81,8 @@ def prepare(fake: Cluster) -> None:
         ("pods", "shop"),
         ("configmaps", "shop"),
         ("secrets", "shop"),
+        ("persistentvolumeclaims", "shop"),
+        ("persistentvolumes", ""),
         ("services", "shop"),
         ("events", "shop"),
         ("nodes", ""),
@@ -109,8 +111,9 @@ async def call_everything(fake: Cluster, client: Client) -> None:
 async def watch_once(fake: Cluster, client: Client, collection: api.Collection) -> None:
     async with aclosing(follow(client, collection.path, query=collection.query, decode=bytes)) as events:
         assert isinstance(await anext(events), Listed)
-        kind = ApiPath.parse(collection.path).kind
-        fake.put(kind, {"metadata": {"name": "web"}, "spec": {"nodeName": "web"}})
+        path = ApiPath.parse(collection.path)
+        metadata = {"name": "web", **({"namespace": path.namespace} if path.namespace else {})}
+        fake.put(path.kind, {"metadata": metadata, "spec": {"nodeName": "web"}})
         await anext(events)
 
 

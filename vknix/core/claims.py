@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from vknix.core.container import Api
+from vknix.core.facts import HostName
 from vknix.core.pod import Pod
 from vknix.core.volume import HostPath, NfsSource
 from vknix.errors import Refused
@@ -123,7 +124,7 @@ def bound(path: str, volume: str, found: Claim | None) -> VolumeSpec:
     return of
 
 
-def hosts(pod: Pod, found: Collection[Claim], pool: Collection[str]) -> frozenset[str]:
+def hosts(found: Collection[Claim], pool: Collection[HostName]) -> frozenset[HostName]:
     """Those hosts of the pool where all of the claims' volumes are: those that the volumes' node affinity names.
 
     The scheduler compares kubernetes.io/hostname with the name of the node; among its values, or in a term of its own, stands the
@@ -147,7 +148,7 @@ def hosts(pod: Pod, found: Collection[Claim], pool: Collection[str]) -> frozense
     )
 
 
-def _fits(term: Term, host: str) -> bool:
+def _fits(term: Term, host: HostName) -> bool:
     return all(_holds(each, host) for each in _of_host(term))
 
 

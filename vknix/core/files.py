@@ -57,6 +57,11 @@ def objects(pod: Pod) -> Iterator[ObjectKey]:
             yield ObjectKey("Secret", source.secret.secret_name or source.secret.name)
 
 
+def shows_itself(pod: Pod) -> bool:
+    """Whether a volume has fields of the Pod."""
+    return any(source.downward_api is not None for source in _sources(pod))
+
+
 def tokens(pod: Pod) -> Iterator[TokenKey]:
     for source in _sources(pod):
         if source.service_account_token is not None:

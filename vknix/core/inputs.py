@@ -63,6 +63,17 @@ def needs(pod: Pod) -> Needs:
     return Needs(frozenset(_env_objects(pod)) | frozenset(files.objects(pod)), frozenset(files.tokens(pod)), claims.names(pod))
 
 
+def shown(pod: Pod) -> object:
+    """What of the Pod itself can change while it runs, and is in its files and mounts."""
+    return pod.metadata.labels, pod.metadata.annotations
+
+
+def changes(pod: Pod) -> bool:
+    """Whether what it refers to, or shows of itself, may have become another since it was made."""
+    of = needs(pod)
+    return bool(of.tokens or of.objects or files.shows_itself(pod))
+
+
 def _env_objects(pod: Pod) -> Iterator[ObjectKey]:
     for _, container in pods.containers(pod):
         for source in container.env_from or ():

@@ -37,6 +37,15 @@ def all_services() -> Collection:
     return Collection("/api/v1/services", {})
 
 
+def config_map_itself(namespace: str, name: str) -> Collection:
+    """A node's identity may watch what its Pods name, each by its name."""
+    return Collection(_core(namespace, "configmaps"), {"fieldSelector": f"metadata.name={name}"})
+
+
+def secret_itself(namespace: str, name: str) -> Collection:
+    return Collection(_core(namespace, "secrets"), {"fieldSelector": f"metadata.name={name}"})
+
+
 # Pods
 
 
@@ -72,6 +81,14 @@ async def get_config_map(client: Client, namespace: str, name: str) -> bytes:
 
 async def get_secret(client: Client, namespace: str, name: str) -> bytes:
     return await client.request("GET", _core(namespace, "secrets", name))
+
+
+async def get_claim(client: Client, namespace: str, name: str) -> bytes:
+    return await client.request("GET", _core(namespace, "persistentvolumeclaims", name))
+
+
+async def get_volume(client: Client, name: str) -> bytes:
+    return await client.request("GET", f"/api/v1/persistentvolumes/{_segment(name)}")
 
 
 async def get_service(client: Client, namespace: str, name: str) -> bytes:

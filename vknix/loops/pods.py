@@ -24,6 +24,7 @@ class Pods:
     def __init__(self, ledger: Ledger, tools: Tools) -> None:
         self._ledger = ledger
         self._tools = tools
+        tools.objects.wake = self.wake
         self._workers: dict[Uid, Worker] = {}
         self._woken: dict[Uid, None] = {}
         self._wake = asyncio.Event()

@@ -2,12 +2,12 @@
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
-from vknix.core import handlers, happenings, inputs
-from vknix.core.facts import HostFacts, PodFacts, State
+from vknix.core import claims, handlers, happenings, inputs
+from vknix.core.facts import HostFacts, HostName, PodFacts, State
 from vknix.core.fetched import Surroundings
 from vknix.core.handlers import Handler
 from vknix.core.happenings import Happening
@@ -32,6 +32,7 @@ class Starter:
         self._tools = tools
         self._held_until = 0.0
         self._refresh_at: float | None = None
+        self._shown: object = None  # of the Pod, what its files and mounts were made from
         self._handler: Handler | None = None
 
     async def handler(self, pod: Pod, facts: PodFacts | None) -> Handler:
@@ -60,17 +61,38 @@ class Starter:
 
         Tokens of a Pod that another process started are renewed soon: when they expire is not known.
         """
+        self._note_change(pod)
         runs = facts is not None and any(container.state is State.RUNNING for container in facts.containers.values())
         if runs and self._refresh_at is None:
             soon = now + random.uniform(0, self._tools.times.adopt)  # noqa: S311  # spreads them, no secret
-            self._refresh_at = soon if inputs.needs(pod).tokens else _NEVER
+            self._refresh_at = soon if inputs.changes(pod) else _NEVER
         refresh = self._refresh_at if runs and self._refresh_at is not None else _NEVER
         at = min(refresh, self._held_until if self.held else _NEVER)
         return at if at < _NEVER else None
 
+    def _note_change(self, pod: Pod) -> None:
+        """What was made is to be made anew, now: something that it was made from is another."""
+        told = self._shown is not None and self._shown != inputs.shown(pod)
+        if told or pod.uid in self._tools.objects.changed:
+            self._held_until = 0.0
+            self._refresh_at = 0.0 if self._refresh_at is not None else None
+
+    async def hosts(self, pod: Pod, pool: Collection[HostName]) -> frozenset[HostName] | None:
+        """Those where the volumes of its claims are; None: it has no claims, or nothing to choose from. Refused (FailedMount) where there is no such host."""
+        if not claims.names(pod) or not pool:
+            return None
+        found = await self._tools.objects.claims(pod)
+        for index, volume in enumerate(pod.spec.volumes or ()):
+            if volume.persistent_volume_claim is not None:
+                claims.bound(f"spec.volumes[{index}]", volume.name, found[volume.persistent_volume_claim.claim_name])
+        return claims.hosts([each for each in found.values() if each is not None], pool)
+
     async def start(self, pod: Pod, facts: PodFacts | None, place: Place, host: HostFacts, run: tuple[str, ...]) -> None:
         """Refused where a volume lacks what it must have. Containers that can't be configured are held."""
         handler = await self.handler(pod, facts)
+        self._tools.objects.changed.discard(pod.uid)
+        self._shown = inputs.shown(pod)
+        self._tools.objects.follow(pod)
         fetched = await self._tools.objects.fetch(pod)
         made = inputs.resolve(pod, fetched, self._around(place, host), handler)
         self._hold(pod, made)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from vknix.core import decide, ending, fields, happenings, known, status, sysctl
 from vknix.core import pod as pods
 from vknix.core.container_status import View
 from vknix.core.decide import Row, Step, Turn
-from vknix.core.facts import HostName, HostState, PodFacts, Uid
+from vknix.core.facts import HostFacts, HostName, HostState, PodFacts, Uid
 from vknix.core.handlers import Handler
 from vknix.core.happenings import Happening
 from vknix.core.known import Doomed
@@ -113,9 +113,10 @@ class Worker:
 
     async def _turn(self, pod: Pod) -> float | None:
         handler = await self._handler(pod)  # before anything is looked at: nothing may change while it is looked at
+        fit = await self._fit(pod)
         facts = self._facts(pod)
         self._judge(pod, facts, handler)
-        place = self._place(pod, facts)
+        place = self._place(pod, facts, {name: of for name, of in self._ledger.hosts.items() if fit is None or name in fit})
         lost = self._lost(pod, place)
         if facts is not None and lost is None:
             self._tell_events(pod, facts)
@@ -136,7 +137,20 @@ class Worker:
                 await api.delete_pod(self._tools.client, pod.namespace, pod.name, pod.uid)
                 return self._act(step)  # the watch will say that it is gone
             case _:
-                return None
+                return time.time() + self._tools.times.held if fit is not None and not fit else None
+
+    async def _fit(self, pod: Pod) -> frozenset[HostName] | None:
+        """The hosts where its claims can be mounted: none while they are not bound. None: it asks for nothing of that kind."""
+        if decide.row(pod, time.time()) is not Row.WANTED:
+            self._tools.objects.forget(pod.uid)
+            return None
+        if self._refused or self._told_place(pod, self._ledger.seen.get(self._uid)) is not None:
+            return None
+        try:
+            return await self._starter.hosts(pod, tuple(self._ledger.hosts))
+        except Refused as refusal:
+            self._tools.tell(pod, Happening(refusal.reason, str(refusal), warning=True))
+            return frozenset()
 
     def _facts(self, pod: Pod) -> PodFacts | None:
         """What the Pod's host and its probes say."""
@@ -160,6 +174,7 @@ class Worker:
             case Step.FORGET:
                 self._tools.provider.release(self._uid)
                 self._tools.inherited.discard(self._uid)
+                self._tools.objects.forget(self._uid)
                 self._over(self._uid)
             case _:
                 pass
@@ -194,16 +209,17 @@ class Worker:
         self._refused = refusal
         self._tools.tell(pod, Happening(refusal.reason, str(refusal), warning=True))
 
-    def _place(self, pod: Pod, facts: PodFacts | None) -> Place | None:
+    def _place(self, pod: Pod, facts: PodFacts | None, hosts: Mapping[HostName, HostFacts]) -> Place | None:
         """As the Pod itself says, else as its host does, else chosen now; None where it has no place and gets none yet."""
         place = self._told_place(pod, facts)
         if place is not None:
             self._tools.provider.adopt(pod, place)
             return place
-        if decide.row(pod, time.time()) is not Row.WANTED or self._refused or self._unreadable or self._lost(pod, None) is not None:
+        nowhere = self._lost(pod, None) is not None or (not hosts and bool(self._ledger.hosts))
+        if decide.row(pod, time.time()) is not Row.WANTED or self._refused or self._unreadable or nowhere:
             return None
         try:
-            place = self._tools.provider.place(pod, self._ledger.hosts)
+            place = self._tools.provider.place(pod, hosts)
             self._starter.check_limits(pod, self._ledger.hosts[place.host])
         except Refused as refusal:
             self._tools.provider.release(pod.uid)  # its limits may be refused where it had been given room

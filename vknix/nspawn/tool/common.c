@@ -16,13 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static int said = STDERR_FILENO;
-
-void say_to(int fd)
-{
-    said = fd;
-}
-
 noreturn void die(int code, const char *format, ...)
 {
     char text[PATH_MAX + 256];
@@ -31,7 +24,7 @@ noreturn void die(int code, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    dprintf(said, "vktool: %s\n", text);
+    dprintf(STDERR_FILENO, "vktool: %s\n", text);
     _exit(code);
 }
 

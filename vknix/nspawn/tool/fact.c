@@ -109,10 +109,12 @@ static void read_verdict(struct end *end, const char *log)
     char *query[] = {"journalctl", "-q", match, "-n", "20", "-o", "cat", NULL};
     long long deadline = monotonic_ms() + JOURNAL_MS;
 
-    // Inside the container nspawn can't reach the journal: its last words are then the only ones of the log.
+    // Inside the container nspawn can't reach the journal, and `mount` has but its program's stderr: their last words are then the
+    // only ones of the log.
     ssize_t size = slurp(log, text, sizeof text);
-    if (size > PREFIX && memchr(text, '\n', size) == text + size - 1 && strncmp(text + PREFIX, "execv(", 6) == 0 &&
-        strstr(text, ") failed: ")) {
+    bool one_line = size > PREFIX && memchr(text, '\n', size) == text + size - 1;
+    if (one_line && (strncmp(text + PREFIX, "vktool: ", 8) == 0 ||
+                     (strncmp(text + PREFIX, "execv(", 6) == 0 && strstr(text, ") failed: ")))) {
         set_not_started(end, text + PREFIX);
         return;
     }

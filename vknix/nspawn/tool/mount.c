@@ -25,18 +25,6 @@ struct want {
     const char *how;
 };
 
-/* Why a program never ran is read from the journal, by `fact`; the stderr that is inherited here is the container's log. */
-static void speak_to_journal(void)
-{
-    static const char hello[] = "vktool\n\n3\n0\n0\n0\n0\n";
-    struct sockaddr_un journal = {AF_UNIX, "/run/systemd/journal/stdout"};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&journal, sizeof journal) == 0 &&
-        write_all(fd, hello, sizeof hello - 1) == 0)
-        say_to(fd);
-}
-
 /* What `path` is below the open directory `at`, whatever its links say. A rename nearby can make the kernel ask for another try. */
 static int open_in(int at, const char *path, int flags)
 {
@@ -197,7 +185,6 @@ int mounts(int argc, char **argv)
 {
     if (argc < 5 || strcmp(argv[3], "--") != 0)
         die(64, "mount SPEC ROOT DIRECTORY -- ARGV...");
-    speak_to_journal();
     mount_all(argv[0], argv[1], argv[2]);
     execvp(argv[4], argv + 4);
     die(1, "exec %s: %m", argv[4]);

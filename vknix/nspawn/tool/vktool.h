@@ -102,8 +102,6 @@ int own(int argc, char **argv);
 
 /* Says `vktool: ...` on stderr (in printf's words, %m included) and ends the process. */
 noreturn void die(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* What `die` says goes there from now on. */
-void say_to(int fd);
 /* The wall clock, since the epoch. */
 long long now_ns(void);
 /* A clock that is never set, for deadlines. */
