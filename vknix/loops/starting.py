@@ -78,7 +78,10 @@ class Starter:
             self._refresh_at = 0.0 if self._refresh_at is not None else None
 
     async def hosts(self, pod: Pod, pool: Collection[HostName]) -> frozenset[HostName] | None:
-        """Those where the volumes of its claims are; None: it has no claims, or nothing to choose from. Refused (FailedMount) where there is no such host."""
+        """Those where the volumes of its claims are; None: it has no claims, or there is no pool (yet).
+
+        Refused (FailedMount) where there is no such host.
+        """
         if not claims.names(pod) or not pool:
             return None
         found = await self._tools.objects.claims(pod)
