@@ -139,6 +139,9 @@ def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
     if waits and seen.hook_error:
         waiting = {"reason": "PostStartHookError", "message": seen.hook_error}
         return {**states, "state": {"waiting": waiting}, "lastState": _terminated(of, ended)}
+    # The API server refuses that what it was told to have ended for good runs again.
+    if of.comes_again and of.member.kind is not Kind.INIT and not restart.may_restart(of.member, ended.code):
+        return {**states, "state": {"waiting": _waiting(of)}, "lastState": _terminated(of, ended)}
     if waits and restart.due(seen, ended) > ended.finished:
         return {**states, "state": {"waiting": _crash_loop(of, seen)}, "lastState": _terminated(of, ended)}
     before = seen.exits[-2] if len(seen.exits) > 1 else None
