@@ -309,8 +309,8 @@ class Worker:
         return _sooner(ended, await self._start(pod, facts, place, turn, now))
 
     async def _start(self, pod: Pod, facts: PodFacts | None, place: Place, turn: Turn, now: float) -> float | None:
+        due = self._starter.due(pod, facts, now)  # first: what was held may be put right by now
         run = self._starter.runnable(turn.run, now)
-        due = self._starter.due(pod, facts, now)
         if not run and (due is None or due > now):
             return _sooner(turn.until, due)
         try:
