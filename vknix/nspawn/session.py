@@ -56,6 +56,7 @@ class Session:
         self.settings = settings
         self.pods: dict[str, Found] = {}
         self.units: dict[str, Unit] = {}
+        self._reading: frozenset[str] = frozenset()
         self.wanted: dict[str, PodPlan] = {}  # Pods that wait for closures, and have nothing else here yet
         self.closures = Closures(host.name, link, host.others, self._closure_changed, set())
         self._told: dict[str, PodFacts] = {}
@@ -101,11 +102,18 @@ class Session:
                 self._tell_pod(uid32)
 
     async def _read_again(self, uids: list[str]) -> None:
-        for found in read.found(await self.link.run(read.list_script(uids))):
-            if found.uid32 in self.pods:  # it may have been cleaned meanwhile
-                self.pods[found.uid32] = found
+        """Nothing is told of these Pods meanwhile: a unit that is gone without its fact looks like one that was lost."""
+        self._reading = frozenset(uids)
+        try:
+            for found in read.found(await self.link.run(read.list_script(uids))):
+                if found.uid32 in self.pods:  # it may have been cleaned meanwhile
+                    self.pods[found.uid32] = found
+        finally:
+            self._reading = frozenset()
 
     def _tell_pod(self, uid32: str) -> None:
+        if uid32 in self._reading:
+            return  # `follow` tells, once it knows
         found = self.pods.get(uid32)
         if found is None:
             plan = self.wanted[uid32]
