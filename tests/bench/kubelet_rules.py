@@ -39,6 +39,24 @@ def _alone(pod: Json) -> Iterator[str]:
     yield from _ends(pod)
     for name, each in _containers(status).items():
         yield from (f"{name}: {wrong}" for wrong in _container(each))
+    yield from _never(pod)
+
+
+def _never(pod: Json) -> Iterator[str]:
+    """Of what may not be started again, and of hosts that stay up."""
+    spec = pod["spec"]
+    mine = [*spec["containers"], *(spec.get("initContainers") or ())]
+    once = {
+        each["name"]
+        for each in mine
+        if each.get("restartPolicy", spec["restartPolicy"]) == "Never" and not each.get("restartPolicyRules")
+    }
+    for name, status in _containers(pod["status"]).items():
+        if name in once and (status.get("restartCount") or status.get("lastState")):
+            yield f"{name}: was restarted under Never"
+        for of in (status.get("state", {}), status.get("lastState") or {}):
+            if of.get("terminated", {}).get("reason") == "ContainerStatusUnknown":
+                yield f"{name}: is lost on a host that is up"
 
 
 def _conditions(status: Json) -> Iterator[str]:

@@ -1,11 +1,12 @@
 """From a Pod that is not wanted any more to nothing."""
 
 import asyncio
+import json
 import time
 
 from tests.fakes.cluster import until
 from tests.loops.world import World, pod
-from vknix.core.pod import Pod
+from vknix.core.pod import Pod, record
 
 
 async def test_graceful_deletion_stops_reports_cleans_and_confirms(world: World) -> None:
@@ -71,6 +72,29 @@ async def test_pod_whose_containers_are_held_is_deleted_at_once(world: World) ->
         process.provider.after = delete
         async with asyncio.timeout(3):
             await until(lambda: not world.has("web"))
+
+
+async def test_pod_deleted_before_anything_is_made_has_failed_before_it_is_gone(world: World) -> None:
+    """Its deletion is in the answer to the first status, in which it was not leaving yet."""
+    async with world.process() as process:
+        process.provider.placing = lambda of: world.delete(of.name)
+        world.put(pod("web"))
+        await until(lambda: not world.has("web"))
+    told = [request.body["status"].get("phase") for request in world.writes("web") if request.method == "PATCH"]
+    assert told == ["Pending", "Failed"]
+    assert not process.provider.calls
+
+
+async def test_answer_to_a_write_brings_no_pod_back(world: World) -> None:
+    uid = world.put(pod("web"))
+    async with world.process() as process:
+        await world.runs("web")
+        answer = record(json.dumps(world.pod("web")).encode())
+        world.cluster.remove("pods", "default", "web")
+        await until(lambda: uid not in process.ledger.wanted)
+        process.pods.answered(answer)
+        await until(lambda: not process.ledger.seen)
+        assert not process.ledger.wanted
 
 
 async def test_deletion_that_the_watch_missed_is_found_by_the_list(world: World) -> None:

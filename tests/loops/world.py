@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from tests.fakes.cluster import Cluster, Object, Request, until
-from vknix.core.facts import HostName, Uid
+from vknix.core.facts import HostFacts, HostName, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.nodestatus import NodeSettings
 from vknix.core.pod import Pod
@@ -60,8 +60,14 @@ class Noting(FakeProvider):
         self.tried: list[ExecRequest] = []  # also what could not be carried out
         self.before: Callable[[Call], Awaitable[None]] | None = None
         self.after: Callable[[Pod], Awaitable[None]] | None = None
+        self.placing: Callable[[Pod], None] | None = None
         self._cluster = cluster
         self._names: dict[Uid, str] = {}
+
+    def place(self, pod: Pod, hosts: Mapping[HostName, HostFacts]) -> Place:
+        if self.placing is not None:
+            self.placing(pod)
+        return super().place(pod, hosts)
 
     async def _note(self, method: str, uid: Uid, **more: Any) -> None:
         shown = next((of for of in self._cluster.objects.values() if of["metadata"]["uid"] == uid), None)

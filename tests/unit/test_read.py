@@ -3,7 +3,7 @@
 import base64
 import json
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,8 @@ ONE, TWO = fact(0, status="1"), fact(1, status="2")
     [
         pytest.param(None, State.STOPPED, 1, False, id="gone"),
         pytest.param(Unit("failed", "failed", "id-1"), State.STOPPED, 1, False, id="failed"),
-        pytest.param(Unit("inactive", "dead"), State.STOPPED, 1, False, id="dead"),
+        pytest.param(Unit("inactive", "dead", "id-1"), State.STOPPED, 1, False, id="dead"),
+        pytest.param(Unit("inactive", "dead"), State.PREPARING, 2, False, id="made in this moment"),
         pytest.param(Unit("activating", "auto-restart", "id-1"), State.STOPPED, 1, True, id="its host will restart it"),
         pytest.param(Unit("activating", "auto-restart-queued", "id-1"), State.STOPPED, 1, True, id="in a moment"),
         pytest.param(Unit("failed", "failed-before-auto-restart", "id-1"), State.STOPPED, 1, True, id="just before it waits"),
@@ -102,13 +103,35 @@ ONE, TWO = fact(0, status="1"), fact(1, status="2")
         pytest.param(Unit("activating", "start"), State.PREPARING, 2, False, id="asked to start"),
         pytest.param(Unit("active", "running", "id-2", 5.0), State.RUNNING, 2, False, id="runs"),
         pytest.param(Unit("deactivating", "stop-sigterm", "id-2"), State.STOPPING, 2, False, id="is stopped"),
-        pytest.param(Unit("deactivating", "stop-post", "id-1"), State.STOPPING, 1, False, id="has just said how it ended"),
     ],
 )
 def test_state_and_attempt(unit: Unit | None, state: State, attempt: int, waits: bool) -> None:
     made = must(seen(lines(ONE, TWO), {0: 1.0, 1: 2.0}, unit))
     assert (made.state, made.attempt, made.host_restarts) == (state, attempt, waits)
     assert [ended.code for ended in made.exits] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        pytest.param(Unit("deactivating", "stop-post", "id-1"), id="its unit is not through"),
+        pytest.param(Unit("activating", "start", attempt=1), id="nothing was heard of its unit yet"),
+        pytest.param(Unit("active", "running", "id-1", attempt=1), id="its unit was heard of while it ran"),
+    ],
+)
+def test_the_end_of_an_attempt_is_told_once_its_unit_has_ended(unit: Unit) -> None:
+    made = must(seen(lines(ONE, TWO), {0: 1.0, 1: 2.0}, unit))
+    assert (made.attempt, [ended.code for ended in made.exits]) == (1, [1])
+    assert must(seen(lines(ONE, TWO), {0: 1.0, 1: 2.0}, replace(unit, active="failed"))).attempt == 1
+
+
+def test_what_began_in_sight_is_never_lost() -> None:
+    """Its log may be read before systemd has told of its unit."""
+    (found,) = read.found(listing(b"", f"var/lib/vknix/{UID32}/c/main/log/0.log 7.0\n"))
+    begun = pod_facts(replace(found, listed={}), HOST, {UNIT: Unit("inactive", "dead")}, {}).containers["main"]
+    assert (begun.state, begun.exits) == (State.PREPARING, ())
+    assert pod_facts(replace(found, listed={}), HOST, {}, {}).containers == {}
+    assert must(pod_facts(replace(found, listed={"main": 0}), HOST, {}, {}).containers["main"]).exits[0].reason is Reason.UNKNOWN
 
 
 def test_a_container_that_never_began_is_left_out() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.build import ROOT, SETTINGS, UID32, container, parses, plan, pod
 from vknix.core.fetched import Fetched, ObjectKey
-from vknix.nspawn import files, tree, unit
+from vknix.nspawn import files, paths, tree, unit
 from vknix.nspawn.plan import PodPlan
 from vknix.nspawn.tree import Dir, Entry, File, Link
 
@@ -42,7 +42,7 @@ class Host:
         return subprocess.run(["sh", self.run / "sync-n"], check=False).returncode
 
     def local(self, script: str) -> str:
-        for path in ("/run/vknix", "/var/lib/vknix"):
+        for path in ("/run/vknix", "/var/lib/vknix", "/run/systemd"):
             script = script.replace(path, f"{self.root}{path}")
         return script
 
@@ -71,9 +71,26 @@ def test_every_script_is_one() -> None:
         unit.prepare(both, SETTINGS),
         unit.stop(UID32, names, kill=True, gently=False, epoch=7),
         unit.stop(UID32, names, kill=False, gently=True, epoch=7),
-        unit.clean(UID32, 7),
+        unit.clean(UID32, names, 7),
     ):
         parses(script)
+
+
+def test_what_a_killed_nspawn_leaves_is_cleaned(host: Host) -> None:
+    root, nspawn, machine = host.var / "c/main/root", host.root / "run/systemd/nspawn", paths.machine(UID32, "main")
+    for folder in (
+        root,
+        nspawn / "unix-export" / machine,
+        nspawn / "propagate" / machine,
+        nspawn / "propagate/other",
+        nspawn / "locks",
+    ):
+        folder.mkdir(parents=True)
+    there = root.stat()
+    (nspawn / f"locks/inode-{there.st_dev}:{there.st_ino}").touch()
+    subprocess.run(["sh"], input=host.local(unit.clean(UID32, ("main", "never-began"), 7)).encode(), check=True)
+    assert [str(path.relative_to(nspawn)) for path in nspawn.glob("*/*")] == ["propagate/other"]
+    assert not host.var.exists()
 
 
 odd = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)

@@ -76,6 +76,11 @@ class Pods:
             self._ledger.want(record)
             self.wake(record.uid)
 
+    def answered(self, record: PodRecord) -> None:
+        """What a write has answered. It brings no Pod back: the watch may have said meanwhile that it is gone."""
+        if record.uid in self._ledger.wanted:
+            self.want(record)
+
     async def _follow_hosts(self) -> None:
         async with aclosing(self._tools.provider.watch()) as seen:
             async for each in seen:
@@ -119,7 +124,7 @@ class Pods:
             for uid in woken:
                 worker = self._workers.get(uid)
                 if worker is None:
-                    worker = self._workers[uid] = Worker(uid, self._ledger, self._tools, hooks, self.want, self._workers.pop)
+                    worker = self._workers[uid] = Worker(uid, self._ledger, self._tools, hooks, self.answered, self._workers.pop)
                 worker.wake(tasks)
                 hooks.look(uid)
                 prober.look(uid)

@@ -55,13 +55,13 @@ class Worker:
         ledger: Ledger,
         tools: Tools,
         hooks: Hooks,
-        want: Callable[[PodRecord], None],
+        answered: Callable[[PodRecord], None],
         over: Callable[[Uid], object],
     ) -> None:
         self._uid = uid
         self._ledger = ledger
         self._tools = tools
-        self._want = want
+        self._answered = answered
         self._over = over
         self._task: asyncio.Task[None] | None = None
         self._again = asyncio.Event()
@@ -124,7 +124,10 @@ class Worker:
         if step in (Step.STOP, Step.KILL):  # neither waits for the other
             _, until = await both(self._report(pod, facts, place, lost), self._stop(pod, facts))
             return until
-        pod = await self._report(pod, facts, place, lost)
+        before, pod = pod, await self._report(pod, facts, place, lost)
+        if decide.row(pod, time.time()) is not decide.row(before, time.time()):
+            self._again.set()  # there is something else to be told of it, before anything is done
+            return None
         step = decide.step(pod, facts, time.time(), lost=lost is not None)
         if (spent := self._spent(step)) is not None:
             return spent
@@ -285,7 +288,7 @@ class Worker:
             answer = await api.patch_pod_status(self._tools.client, pod.namespace, pod.name, pod.uid, patch)
         except NotFound:
             return pod  # the watch will say so
-        self._want(pods.record(answer))
+        self._answered(pods.record(answer))
         return self._tools.decode(answer)
 
     def _spent(self, step: Step) -> float | None:

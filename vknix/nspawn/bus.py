@@ -139,6 +139,7 @@ def merge(before: Unit | None, changed: dict[str, Any]) -> Unit:
         id=bytes(invocation).hex() if invocation is not None else before.id,
         since=(since / 1e6 if since else None) if since is not None else before.since,
         image=read.image(changed["Description"]) if "Description" in changed else before.image,
+        attempt=before.attempt,
     )
 
 

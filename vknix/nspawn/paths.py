@@ -9,6 +9,7 @@ VAR = "/var/lib/vknix"  # what outlives a reboot
 FARMS = f"{VAR}/farms"
 ROOTS = "/nix/var/nix/gcroots/vknix"
 EPOCH = f"{RUN}/epoch"
+NSPAWN = "/run/systemd/nspawn"
 UNITS = "/run/systemd/system"
 SEARCH = "/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # a NixOS host, else one with an FHS
 

@@ -37,13 +37,17 @@ def list_script(only: Collection[str] = ()) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit of a container as systemd tells it. `since`: when it became active. `image`: what it runs, as its Pod named it."""
+    """A unit of a container as systemd tells it. `since`: when it became active. `image`: what it runs, as its Pod named it.
+
+    `attempt`: how many had ended before, of one that vknix has just started and systemd has not told of.
+    """
 
     active: str
     sub: str
     id: str = ""
     since: float | None = None
     image: str = ""
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,17 @@ class Found:
     handler: Handler = DEFAULT
     users: int | None = None  # where its own users begin
     images: tuple[StorePath, ...] = ()  # the closures that are volumes
+    listed: Mapping[str, int] | None = None  # the last attempt that had begun when its host was listed; None: it is listed now
+
+    def lost(self, container: str) -> int | None:
+        """The attempt of which there is no more than a log; only what began out of sight can be lost."""
+        last = max(self.logs.get(container, {}), default=-1)
+        if self.listed is not None:
+            last = self.listed.get(container, -1)
+        return last if last >= len(self.facts.get(container, ())) else None
+
+    def since_listed(self) -> Mapping[str, int]:
+        return self.listed if self.listed is not None else {name: max(logs) for name, logs in self.logs.items() if logs}
 
     @property
     def roots(self) -> frozenset[StorePath]:
@@ -134,7 +149,7 @@ def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapp
     containers = {}
     for name in of.closures:
         unit = units.get(paths.unit(of.uid32, name))
-        facts = _container(name, of.facts.get(name, ()), of.logs.get(name, {}), unit)
+        facts = _container(name, of, unit)
         if facts is not None:
             containers[name] = facts
     return PodFacts(
@@ -156,8 +171,8 @@ def image(description: str) -> str:
 
 
 def ended(unit: Unit) -> bool:
-    """Its attempt is over, and its fact written."""
-    return unit.active in ("inactive", "failed") or waits(unit)
+    """Its attempt is over, and its fact written. One without an ID has been made and is about to begin."""
+    return unit.active == "failed" or (unit.active == "inactive" and unit.id != "") or waits(unit)
 
 
 def waits(unit: Unit) -> bool:
@@ -168,18 +183,19 @@ def waits(unit: Unit) -> bool:
 _STATES = {"active": State.RUNNING, "reloading": State.RUNNING, "activating": State.PREPARING, "deactivating": State.STOPPING}
 
 
-def _container(name: str, lines: tuple[dict[str, Any], ...], logs: Mapping[int, float], unit: Unit | None) -> ContainerFacts | None:
+def _container(name: str, of: Found, unit: Unit | None) -> ContainerFacts | None:
+    lines, logs = of.facts.get(name, ()), of.logs.get(name, {})
     waiting = unit is not None and waits(unit)
-    state = State.STOPPED if unit is None or waiting else _STATES.get(unit.active, State.STOPPED)
-    if state is not State.STOPPED and lines and lines[-1].get("torn") and max(logs, default=-1) < len(lines):
-        lines = lines[:-1]  # it is being written
+    state = State.STOPPED if unit is None or ended(unit) else _STATES.get(unit.active, State.PREPARING)
+    if unit is not None and state is not State.STOPPED:
+        lines = _before(unit, lines, max(logs, default=-1))
     ends = [_exit(line, number, logs) for number, line in enumerate(lines)]
-    lost = max(logs, default=-1)
-    if state is State.STOPPED and lost >= len(ends):  # it began, and its host went down before it could say how it ended
-        ends.append(Exit(lost, "", 137, 0, Reason.UNKNOWN, None, logs[lost], _WENT_DOWN))
+    lost = of.lost(name)
+    if state is State.STOPPED and lost is not None:  # it began, and its host went down before it could say how it ended
+        ends.append(Exit(lost, "", 137, 0, Reason.UNKNOWN, None, logs.get(lost, 0.0), _WENT_DOWN))
     if state is State.STOPPED and not ends:
         return None
-    running = state is not State.STOPPED and not (unit is not None and ends and unit.id == ends[-1].id)
+    running = state is not State.STOPPED
     return ContainerFacts(
         name=name,
         state=state,
@@ -191,6 +207,13 @@ def _container(name: str, lines: tuple[dict[str, Any], ...], logs: Mapping[int, 
         host_restarts=waiting,
         image=unit.image if unit is not None and (waiting or state is not State.STOPPED) else "",
     )
+
+
+def _before(unit: Unit, lines: tuple[dict[str, Any], ...], logged: int) -> tuple[dict[str, Any], ...]:
+    """What ended before the attempt of a unit that is not through: its own end may be there already, and is told once it is."""
+    if lines and ((lines[-1].get("torn") and logged < len(lines)) or (unit.id and lines[-1].get("id") == unit.id)):
+        return lines[:-1]
+    return lines if unit.id else lines[: unit.attempt]
 
 
 def _exit(line: Mapping[str, Any], number: int, logs: Mapping[int, float]) -> Exit:

@@ -3,13 +3,14 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Protocol
 
 from vknix.core.facts import HostName, PodFacts, StorePath
-from vknix.errors import Deposed, HostFailed, Refused, Unreachable
+from vknix.errors import Deposed, Refused, Unreachable
 from vknix.nspawn import bus as buses
 from vknix.nspawn import files, network, paths, read, spaces, swap, tree, unit
 from vknix.nspawn.bus import Bus
@@ -56,7 +57,6 @@ class Session:
         self.settings = settings
         self.pods: dict[str, Found] = {}
         self.units: dict[str, Unit] = {}
-        self._reading: frozenset[str] = frozenset()
         self.wanted: dict[str, PodPlan] = {}  # Pods that wait for closures, and have nothing else here yet
         self.closures = Closures(host.name, link, host.others, self._closure_changed, set())
         self._told: dict[str, PodFacts] = {}
@@ -79,41 +79,53 @@ class Session:
         self.host.tell(Listed(self.host.name))
 
     async def follow(self) -> None:
-        """Units that change are merged; where one has ended or gone, its Pod's files are read again."""
+        """Units that change are merged; of one that has ended or gone, its Pod's files are read before it is said to have."""
         while True:
             changes = await self._bus.changes()
-            stale: set[str] = set()
+            ends: list[tuple[str, Unit | None, Unit | None]] = []
             touched: set[str] = set()
+            stale: set[str] = set()
             for name, changed in changes.items():
                 of = paths.container_of(name)
                 if of is None:
                     continue
-                if changed is None:
-                    self.units.pop(name, None)
-                else:
-                    self.units[name] = buses.merge(self.units.get(name), changed)
                 touched.add(of[0])
-                if changed is None or read.ended(self.units[name]):
+                before = self.units.get(name)
+                after = buses.merge(before, changed) if changed is not None else None
+                if after is not None and not read.ended(after):
+                    self.units[name] = after
+                else:
+                    ends.append((name, before, after))
                     stale.add(of[0])
             known = sorted(stale & self.pods.keys())
             if known:
                 await self._read_again(known)
+            for end in ends:
+                self._ended(*end)
             for uid32 in sorted(touched & self.pods.keys()):
                 self._tell_pod(uid32)
 
+    def _ended(self, name: str, before: Unit | None, after: Unit | None) -> None:
+        """But for the end of an earlier unit, where its successor has been asked for meanwhile."""
+        if self.units.get(name) is not before:
+            return
+        if after is not None:
+            self.units[name] = after
+        elif before is None or before.id or before.attempt is None or self._ends(name) > before.attempt:
+            self.units.pop(name, None)
+
+    def _ends(self, name: str) -> int:
+        of = paths.container_of(name)
+        found = self.pods.get(of[0]) if of is not None else None
+        return len(found.facts.get(of[1], ())) if of is not None and found is not None else 0
+
     async def _read_again(self, uids: list[str]) -> None:
-        """Nothing is told of these Pods meanwhile: a unit that is gone without its fact looks like one that was lost."""
-        self._reading = frozenset(uids)
-        try:
-            for found in read.found(await self.link.run(read.list_script(uids))):
-                if found.uid32 in self.pods:  # it may have been cleaned meanwhile
-                    self.pods[found.uid32] = found
-        finally:
-            self._reading = frozenset()
+        for found in read.found(await self.link.run(read.list_script(uids))):
+            before = self.pods.get(found.uid32)
+            if before is not None:  # it may have been cleaned meanwhile
+                self.pods[found.uid32] = replace(found, listed=before.since_listed())
 
     def _tell_pod(self, uid32: str) -> None:
-        if uid32 in self._reading:
-            return  # `follow` tells, once it knows
         found = self.pods.get(uid32)
         if found is None:
             plan = self.wanted[uid32]
@@ -180,13 +192,10 @@ class Session:
         archive = tree.pack(files.files(plan, script, nonce))
         unpack = "tar --xattrs --xattrs-include='trusted.*' -xpf - -C /"
         command = f"{unit.guard(self.settings.epoch)}{unpack}\nexec sh {paths.run(plan.uid32)}/sync-{nonce}"
-        try:
+        with self._starting(plan, run, lost):
             since = read.moment(checked(await self.link.finish(command, archive), self.host.name))
-        except (HostFailed, Refused):
-            self.wanted[plan.uid32] = plan
-            self._tell_pod(plan.uid32)  # a part of it is there, to be cleaned
-            raise
-        self._remember(plan, run, lost, since)
+            self.pods[plan.uid32] = self._made(plan, lost, since)
+            self._tell_pod(plan.uid32)
 
     async def _until_networked(self) -> None:
         try:
@@ -199,21 +208,43 @@ class Session:
         found = self.pods.get(uid32)
         if found is None:
             return {}
-        return {
-            name: max(logs)
-            for name, logs in found.logs.items()
-            if name in run and logs and max(logs) >= len(found.facts.get(name, ()))
-        }
+        return {name: attempt for name in run if (attempt := found.lost(name)) is not None}
 
-    def _remember(self, plan: PodPlan, run: tuple[str, ...], lost: Mapping[str, int], since: float) -> None:
-        """What was started counts as being made until its host says more; `lost` attempts have their fact now."""
+    @contextmanager
+    def _starting(self, plan: PodPlan, run: tuple[str, ...], lost: Mapping[str, int]) -> Iterator[None]:
+        """What is started counts as being made from before its host is asked until systemd says more: it may end before the answer.
+
+        Whoever looks at the Pod meanwhile must not start it once more. Where starting fails, a part of it is there, to be cleaned.
+        """
+        found = self.pods.setdefault(plan.uid32, self._made(plan, {}, None))
         self.wanted.pop(plan.uid32, None)
+        images = {machine.container: machine.image_name for machine in plan.machines}
+        before, guesses = dict(self.units), dict[str, Unit]()
+        for container in run:
+            name = paths.unit(plan.uid32, container)
+            known = self.units.get(name)
+            if known is None or read.ended(known):
+                attempt = lost[container] + 1 if container in lost else len(found.facts.get(container, ()))
+                guesses[name] = self.units[name] = Unit("activating", "start", image=images[container], attempt=attempt)
+        self._tell_pod(plan.uid32)
+        try:
+            yield
+        except BaseException:
+            for name, guess in guesses.items():
+                if self.units.get(name) is guess:
+                    del self.units[name]
+                    self.units |= {name: before[name]} if name in before else {}
+            self._tell_pod(plan.uid32)
+            raise
+
+    def _made(self, plan: PodPlan, lost: Mapping[str, int], since: float | None) -> Found:
+        """What there is of a Pod beside its units: `lost` attempts have their fact now."""
         before = self.pods.get(plan.uid32)
         facts = dict(before.facts) if before else {}
         for name, attempt in lost.items():
             if len(facts.get(name, ())) == attempt:
                 facts[name] = (*facts.get(name, ()), unit.lost_fact(attempt))
-        self.pods[plan.uid32] = Found(
+        return Found(
             plan.uid32,
             plan.namespace,
             plan.name,
@@ -225,15 +256,8 @@ class Session:
             handler=plan.handler,
             users=plan.spaces.users,
             images=plan.images,
+            listed=before.since_listed() if before else {},
         )
-        images = {machine.container: machine.image_name for machine in plan.machines}
-        for name in run:
-            known, image = self.units.get(paths.unit(plan.uid32, name)), images[name]
-            if known is None or read.ended(known):
-                self.units[paths.unit(plan.uid32, name)] = Unit("activating", "start", image=image)
-            elif not known.image:  # systemd's word of the start came first
-                self.units[paths.unit(plan.uid32, name)] = replace(known, image=image)
-        self._tell_pod(plan.uid32)
 
     async def stop(self, uid32: str, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
         """`grace_s`: what systemd itself allows; a longer deadline is asked for gently and enforced by a later call."""
@@ -246,8 +270,9 @@ class Session:
         checked(await self.link.finish(script), self.host.name)
 
     async def clean(self, uid32: str) -> None:
-        if uid32 in self.pods or uid32 in self.wanted:
-            checked(await self.link.finish(unit.clean(uid32, self.settings.epoch)), self.host.name)
+        known = self.pods.get(uid32) or self.wanted.get(uid32)
+        if known is not None:
+            checked(await self.link.finish(unit.clean(uid32, tuple(known.closures), self.settings.epoch)), self.host.name)
             self.pods.pop(uid32, None)
             self.wanted.pop(uid32, None)
         self._told.pop(uid32, None)

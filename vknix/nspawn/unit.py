@@ -230,13 +230,24 @@ def stop(uid32: str, containers: tuple[str, ...], *, kill: bool, gently: bool, e
     return f"{guard(epoch)}systemctl stop --no-block {units} 2>/dev/null || :\n{after}"
 
 
-def clean(uid32: str, epoch: int) -> str:
+def clean(uid32: str, containers: tuple[str, ...], epoch: int) -> str:
     """Nothing of the Pod runs any more: slice, network, files. The link goes with the namespace, a moment later."""
     slice_file = f"{paths.UNITS}/{paths.pod_slice(uid32)}"
     return (
         f"{guard(epoch)}systemctl stop --no-block {paths.pod_slice(uid32)} 2>/dev/null || :\n"
         f"ip netns del {network.netns(uid32)} 2>/dev/null || :\n{spaces.unmake(uid32)}"
+        f"{''.join(_leftovers(uid32, container) for container in containers)}"
         f"for at in {paths.run(uid32)}/mem/* {paths.run(uid32)}/nfs/*; do\n"
         '[ ! -d "$at" ] || umount -l "$at" 2>/dev/null || :\ndone\n'
         f"rm -rf --one-file-system {slice_file} {paths.run(uid32)} {paths.var(uid32)}\n"
+    )
+
+
+def _leftovers(uid32: str, container: str) -> str:
+    """What nspawn leaves behind that was killed, where vktool's own end was cut short too."""
+    machine, root = paths.machine(uid32, container), f"{paths.var_of(uid32, container)}/root"
+    shared = f"{paths.NSPAWN}/unix-export/{machine}"
+    return (
+        f"umount -l {shared} 2>/dev/null || :\nrmdir {shared} {paths.NSPAWN}/propagate/{machine} 2>/dev/null || :\n"
+        f'lock=$(stat -c inode-%d:%i {root} 2>/dev/null) && rm -f "{paths.NSPAWN}/locks/$lock" || :\n'
     )
