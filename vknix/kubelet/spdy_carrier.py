@@ -99,7 +99,8 @@ class SpdyCarrier(asyncio.Protocol):
     async def finish(self, outcome: Outcome) -> None:
         """Says how it ended, and gives the client a moment to close from its side."""
         error = self._ids[Channel.ERROR]
-        self.transport.set_write_buffer_limits(high=0)  # so that `_writable` says that all is written
+        # So that `_writable` says that all is written; 0 would pause TLS, with nothing to be written, for ever.
+        self.transport.set_write_buffer_limits(high=1, low=0)
         for channel in (Channel.STDOUT, Channel.STDERR):
             if channel in self._ids:
                 self._write(self._spdy.fin(self._ids[channel]))
