@@ -69,11 +69,12 @@ def make(pod: Pod, options: Options) -> PodPlan:
     fetched = Fetched(
         {key: _Anything() for key in wanted.objects}, {key: Token("(a token)", 0.0, 3600.0) for key in wanted.tokens}, ()
     )
-    around = Surroundings("vknix", (_ADDRESS,), (options.address,), 0, 0, 0, (), "cluster.local", "")
+    addresses = () if pod.spec.host_network else (options.address,)
+    around = Surroundings("vknix", (_ADDRESS,), addresses or (_ADDRESS,), 0, 0, 0, (), "cluster.local", "")
     made = inputs.resolve(pod, fetched, around, _handler(pod.spec.runtime_class_name))
     for refusal in made.held.values():
         raise refusal
-    return plans.pod_plan(pod, made, (options.address,), _settings(options), {}, spaces.free_users(set()))
+    return plans.pod_plan(pod, made, addresses, _settings(options), {}, spaces.free_users(set()))
 
 
 def _settings(options: Options) -> plans.Settings:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.build import SLEEP, Json, Space, container, is_ready, pod, terminated, wait_as_before
+from tests.integration.build import SLEEP, Json, Space, container, host_of, is_ready, pod, terminated, wait_as_before
 from tests.integration.build import snapshots as taken
 from tests.lab.lab import Lab
 
@@ -122,6 +122,32 @@ def test_hosts_processes_are_seen(space: Space, lab: Lab) -> None:
     space.create(pod("host-pid", container(lab.image_busybox), hostPID=True, hostIPC=True))
     space.wait(is_ready, "host-pid")
     assert "systemd" in space.exec("host-pid", "cat", "/proc/1/comm")
+
+
+def test_hosts_network(space: Space, lab: Lab) -> None:
+    """Two Pods with the same port are on two hosts, each as its host in the network; nobody has room for a third."""
+    before = taken(lab)
+    ports: Json = {"ports": [{"containerPort": 18080}], "readinessProbe": {"httpGet": {"port": 18080}, "periodSeconds": 1}}
+    serving = container(lab.image_busybox, "uname -n > /tmp/index.html; exec httpd -f -p 18080 -h /tmp", **ports)
+    alias = [{"ip": "192.0.2.9", "hostnames": ["alias"]}]
+    of_node: Json = {"nodeName": space.kubectl("get", "nodes", "--selector=type=virtual-kubelet", "--output=name").split()[0][5:]}
+    for name in ("own-0", "own-1"):  # past the scheduler, which gives each port once a node
+        space.create(pod(name, serving, hostNetwork=True, hostAliases=alias, **of_node))
+    found = space.wait(is_ready, "own-0", "own-1")
+    assert len({host_of(of) for of in found.values()}) == 2
+    for name, of in found.items():
+        address = lab.layout.host_address(host_of(of))
+        status = of["status"]
+        assert (status["hostIP"], status["podIP"], status["podIPs"]) == (address, address, [{"ip": address}])
+        assert f"inet {address}/" in space.exec(name, "ip", "addr")
+        hosts = space.exec(name, "cat", "/etc/hosts")
+        assert hosts.startswith("# Kubernetes-managed hosts file (host network).\n")
+        assert hosts.endswith("192.0.2.9\talias\n")
+        assert space.exec(name, "wget", "-qO-", f"http://{address}:18080/") == space.exec(name, "uname", "-n")
+    third = space.run(pod("own-2", serving, hostNetwork=True, **of_node))
+    assert third["status"]["reason"] == "NodePorts"
+    space.clear()
+    wait_as_before(lab, before)
 
 
 def test_users_of_its_own(space: Space, lab: Lab) -> None:

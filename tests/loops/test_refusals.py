@@ -9,7 +9,7 @@ from vknix.errors import Unreachable
 
 
 async def test_unsupported_field_fails_the_pod_in_words_and_no_other(world: World) -> None:
-    world.put(pod("bad", hostNetwork=True))
+    world.put(pod("bad", resourceClaims=[{"name": "gpu"}]))
     world.put(pod("good"))
     async with world.process() as process:
         await until(lambda: world.phase("bad") == "Failed")
@@ -17,10 +17,10 @@ async def test_unsupported_field_fails_the_pod_in_words_and_no_other(world: Worl
         await until(lambda: world.reasons("bad"))
         await world.settled()
         assert not process.provider.asked("sync", "bad")
-    assert world.status("bad")["message"].startswith("Pod was rejected: spec.hostNetwork: ")
+    assert world.status("bad")["message"].startswith("Pod was rejected: spec.resourceClaims: ")
     assert len(world.writes("bad")) == 1
     assert len(world.events("bad")) == 1
-    assert "spec.hostNetwork" in world.events("bad")[0][1]
+    assert "spec.resourceClaims" in world.events("bad")[0][1]
 
 
 async def test_pod_that_fits_no_host_fails_so_that_its_controller_makes_another(world: World) -> None:

@@ -33,6 +33,17 @@ async def test_running_pod_is_told_with_addresses_and_conditions(world: World) -
     assert (container["ready"], container["restartCount"]) == (True, 0)
 
 
+async def test_pod_on_its_hosts_network_is_told_as_that_host_and_probed_there(world: World) -> None:
+    address = world.hosts["blue"].facts.address
+    probe = {"readinessProbe": {"tcpSocket": {"port": 1}, "periodSeconds": 1, "failureThreshold": 1}}
+    world.put(pod("web", hostNetwork=True, container={**probe, "ports": [{"containerPort": 1, "hostPort": 1}]}))
+    async with world.process() as process:
+        await until(lambda: f"dial tcp {address}:1" in str(world.events("web")))
+        assert {call.shown["status"]["podIP"] for call in process.provider.asked("sync", "web") if call.shown} == {address}
+    status = world.status("web")
+    assert (status["hostIP"], status["podIP"], status["podIPs"]) == (address, address, [{"ip": address}])
+
+
 async def test_events_tell_the_start_as_a_kubelet_does(world: World) -> None:
     world.hosts["blue"].fetch_s = 0.2
     world.put(pod("web"))

@@ -98,6 +98,16 @@ def test_hosts() -> None:
     )
 
 
+def test_hosts_and_name_on_the_hosts_network() -> None:
+    of = pod(hostNetwork=True, hostAliases=[{"ip": "192.0.2.9", "hostnames": ["x"]}])
+    assert dns.hosts(of, ("192.0.2.1",), "cluster.local", "127.0.0.1 box\n").decode() == (
+        "# Kubernetes-managed hosts file (host network).\n127.0.0.1 box\n\n# Entries added by HostAliases.\n192.0.2.9\tx\n"
+    )
+    assert dns.kernel_hostname(of, "cluster.local", "box") == "box"
+    assert dns.kernel_hostname(pod(hostNetwork=True, hostname="own"), "cluster.local", "box") == "own"
+    assert dns.kernel_hostname(pod(), "cluster.local", "box") == "web"
+
+
 def test_hosts_without_a_subdomain() -> None:
     assert dns.hosts(pod(), ("10.0.0.2",), "cluster.local").decode().endswith("ip6-allrouters\n10.0.0.2\tweb\n")
 

@@ -54,10 +54,14 @@ def test_what_the_api_server_defaults_is_accepted() -> None:
     fields.check(TYPICAL)
 
 
+def test_on_the_hosts_network_a_port_is_the_hosts() -> None:
+    fields.check(spec({"ports": [{"containerPort": 80, "hostPort": 80}]}, hostNetwork=True))
+
+
 @pytest.mark.parametrize(
     ("asked", "path"),
     [
-        (spec(hostNetwork=True), "spec.hostNetwork"),
+        (spec({"ports": [{"containerPort": 80, "hostPort": 80}]}), "spec.containers[0].ports[0].hostPort"),
         (spec(securityContext={"appArmorProfile": {"type": "Unconfined"}}), "spec.securityContext.appArmorProfile"),
         (spec(initContainers=[container(volumeDevices=[{"name": "v"}])]), "spec.initContainers[0].volumeDevices"),
         (spec(initContainers=[container(image="nginx")]), "spec.initContainers[0].image"),

@@ -56,7 +56,7 @@ def test_values_are_not_shown(show: Callable[[str], str]) -> None:
         ("kind: Pod\nspec: {}", "no Pod"),
         (MAIN + "    command: text\n", "no Pod"),
         (MAIN + "---\n" + MAIN, "no YAML"),
-        (MAIN + "  hostNetwork: true\n", "spec.hostNetwork"),
+        (MAIN + "  resourceClaims: [{name: gpu}]\n", "spec.resourceClaims"),
         (MAIN + "    resources: {limits: {cpu: lots}}\n", "no quantity"),
         (MAIN + "    volumeMounts: [{name: none, mountPath: /x}]\n", "no volume 'none'"),
         (MAIN.replace("main", "../up"), "no DNS label"),

@@ -398,9 +398,10 @@ def test_limits_that_cant_be_enforced_are_warned_of() -> None:
     assert len(list(read.warnings({**GOOD, "controllers": "pids"}))) == 2
 
 
-def test_registration_keeps_values_of_many_words_and_the_resolv_conf() -> None:
-    told_of = read.registration("os NixOS 26.05 (Yarara)\nsystemd \nresolv_conf\nnameserver 1.1.1.1\nsearch a b\n")
-    assert told_of == {"os": "NixOS 26.05 (Yarara)", "systemd": "", "resolv_conf": "nameserver 1.1.1.1\nsearch a b\n"}
+def test_registration_keeps_values_of_many_words_and_the_files() -> None:
+    resolv_conf = "nameserver 1.1.1.1\nsearch a b\n"
+    told_of = read.registration(f"os NixOS 26.05 (Yarara)\nsystemd \nhosts\n::1 box\n\nresolv_conf\n{resolv_conf}")
+    assert told_of == {"os": "NixOS 26.05 (Yarara)", "systemd": "", "hosts": "::1 box\n", "resolv_conf": resolv_conf}
 
 
 def test_found_is_the_inverse_of_the_record() -> None:

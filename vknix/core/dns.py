@@ -1,5 +1,7 @@
 """Names and DNS of a Pod: hostname, /etc/hosts, /etc/resolv.conf. Rules: kubelet's network/dns, kubelet_pods.go (nodeHostsFile)."""
 
+from collections.abc import Iterator
+
 from vknix.core.pod import Pod
 from vknix.errors import Refused
 
@@ -12,15 +14,17 @@ fe00::1\tip6-allnodes
 fe00::2\tip6-allrouters
 """
 
+_HOSTS_OF_HOST = "# Kubernetes-managed hosts file (host network).\n"
+
 _NO_DNS = "no cluster DNS is known: dnsPolicy ClusterFirst falls back to Default; set cluster.dns"
 
 
 _LONGEST_NAME = 64  # the kernel's
 
 
-def hostname(pod: Pod) -> str:
-    """The Pod's own name, without a domain."""
-    name = pod.spec.hostname_override or pod.spec.hostname or pod.name
+def hostname(pod: Pod, of_host: str = "") -> str:
+    """The Pod's own name, without a domain; on the host's network that of the host, where the Pod has none."""
+    name = pod.spec.hostname_override or pod.spec.hostname or (pod.spec.host_network and of_host) or pod.name
     return name[:63].rstrip("-.")
 
 
@@ -28,9 +32,9 @@ def _domain(pod: Pod, cluster: str) -> str:
     return f"{pod.spec.subdomain}.{pod.namespace}.svc.{cluster}" if pod.spec.subdomain and not pod.spec.hostname_override else ""
 
 
-def kernel_hostname(pod: Pod, cluster: str) -> str:
+def kernel_hostname(pod: Pod, cluster: str, of_host: str = "") -> str:
     """What `hostname` prints in the Pod: the whole name with setHostnameAsFQDN. Refused where the kernel takes no more."""
-    name, domain = hostname(pod), _domain(pod, cluster)
+    name, domain = hostname(pod, of_host), _domain(pod, cluster)
     if not (domain and pod.spec.set_hostname_as_fqdn):
         return name
     full = f"{name}.{domain}"
@@ -44,14 +48,21 @@ def kernel_hostname(pod: Pod, cluster: str) -> str:
     return full
 
 
-def hosts(pod: Pod, pod_ips: tuple[str, ...], domain: str) -> bytes:
+def hosts(pod: Pod, pod_ips: tuple[str, ...], domain: str, of_host: str = "") -> bytes:
+    """`of_host` is the host's own file, which a Pod on its network has."""
+    if pod.spec.host_network:
+        return (_HOSTS_OF_HOST + of_host + "".join(_aliases(pod))).encode()
     name, own_domain = hostname(pod), _domain(pod, domain)
     names = f"{name}.{own_domain}\t{name}" if own_domain else name
     lines = [f"{ip}\t{names}\n" for ip in pod_ips]
+    return _HOSTS + "".join((*lines, *_aliases(pod))).encode()
+
+
+def _aliases(pod: Pod) -> Iterator[str]:
     if pod.spec.host_aliases:
-        lines.append("\n# Entries added by HostAliases.\n")
-        lines += ["\t".join((alias.ip, *(alias.hostnames or ()))) + "\n" for alias in pod.spec.host_aliases]
-    return _HOSTS + "".join(lines).encode()
+        yield "\n# Entries added by HostAliases.\n"
+    for alias in pod.spec.host_aliases or ():
+        yield "\t".join((alias.ip, *(alias.hostnames or ()))) + "\n"
 
 
 def resolv_conf(pod: Pod, cluster_dns: tuple[str, ...], domain: str, of_host: str) -> tuple[bytes, dict[str, str]]:

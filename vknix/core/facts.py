@@ -145,4 +145,6 @@ class HostFacts:
     huge: Mapping[str, int] = field(default_factory=dict)  # bytes of huge pages by their size, such as 2Mi
     controllers: frozenset[str] = frozenset()  # cgroup controllers that can be enforced: cpu, memory, pids, ...
     resolv_conf: str = ""  # of the host itself, for dnsPolicy Default
+    hostname: str = ""
+    hosts: str = ""  # its /etc/hosts
     problems: tuple[str, ...] = ()

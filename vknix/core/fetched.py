@@ -72,3 +72,5 @@ class Surroundings:
     cluster_dns: tuple[str, ...]
     cluster_domain: str
     host_resolv_conf: str
+    host_name: str = ""
+    host_hosts: str = ""  # its /etc/hosts

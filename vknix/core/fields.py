@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from vknix.core import quantity
+from vknix.core import host_network, quantity
 from vknix.core.handler_fields import INSTEAD, check_paths
 from vknix.core.handlers import DEFAULT, Handler
 from vknix.core.image import NONE as NO_ALIASES
@@ -83,7 +83,7 @@ _CONTAINER: Mapping[str, Rule] = {
     "ports[].name": _YES,
     "ports[].containerPort": _YES,
     "ports[].protocol": _YES,
-    "ports[].hostPort": _no("host ports are not supported yet", "use the Pod IP", 0),
+    "ports[].hostPort": _no("host ports are not supported yet but with hostNetwork", "use the Pod IP", 0),
     "ports[].hostIP": _no("host ports are not supported yet", "use the Pod IP", ""),
     "resources.limits": _YES,
     "resources.requests": _YES,
@@ -178,7 +178,7 @@ _POD: Mapping[str, Rule] = {
     "securityContext.windowsOptions": _no("this is a Linux node"),
     "ephemeralContainers": _no("ephemeral containers are not supported yet", "use kubectl exec"),
     "activeDeadlineSeconds": _YES,
-    "hostNetwork": _no("the host's network is not supported yet", "use the Pod IP", False),
+    "hostNetwork": _YES,
     "hostPID": _YES,
     "hostIPC": _YES,
     "hostUsers": _YES,
@@ -264,7 +264,8 @@ def _harmless(value: Any, rule: Rule) -> bool:
 def check(spec: dict[str, Any], handler: Handler = DEFAULT, aliases: Aliases = NO_ALIASES) -> None:
     """Raises Refused for the first thing that can't be had: a field, an unreadable image or a bad quantity."""
     for refusal in (*judge(spec, handler), *check_paths(spec, handler)):
-        raise refusal
+        if not host_network.is_allowed(refusal, spec):
+            raise refusal
     each = [
         (f"spec.{kind}[{index}]", container)
         for kind in ("initContainers", "containers")

@@ -77,6 +77,7 @@ _NIXOS_POD: Mapping[str, Rule] = {
     "securityContext.supplementalGroups": _own_init("runs as root"),
     "hostAliases": no("/etc/hosts is the system's own", "set networking.hosts in the system, or " + _CONTAINER),
     "hostname": Rule(Verdict.HONOURED, "a system with networking.hostName takes that one"),
+    "hostNetwork": no("a system sets up a network of its own", "use a RuntimeClass with handler nspawn or unit", False),
     "hostUsers": _own_init("runs as the host's root", True),
     "hostPID": _own_init("is the first process of its own tree", False),
     "shareProcessNamespace": _own_init("is the first process of its own tree", False),

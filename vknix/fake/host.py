@@ -249,7 +249,7 @@ class FakeHost:
     def connect(self, address: str, port: int) -> Wire:
         """Refused where no container that runs listens there."""
         for of in self._pods.values():
-            for container in of.containers.values() if address in of.addresses else ():
+            for container in of.containers.values() if address in (of.addresses or (self.facts.address,)) else ():
                 if port in container.ports and container.state in (State.RUNNING, State.STOPPING):
                     return Wire(container.ports[port])
         raise Refused("", f"dial tcp {address}:{port}: connection refused")

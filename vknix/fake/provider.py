@@ -7,7 +7,7 @@ from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
-from vknix.core import resources
+from vknix.core import host_network, resources
 from vknix.core.facts import HostFacts, HostName, HostState, State, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
@@ -28,6 +28,7 @@ class FakeProvider:
         self._linked = False
         self._slices: dict[HostName, IPv4Network] = {}
         self._placed: dict[Uid, tuple[Place, Amounts]] = {}
+        self._ports: dict[Uid, frozenset[host_network.Port]] = {}
 
     async def watch(self) -> AsyncGenerator[Seen, None]:
         seen: asyncio.Queue[Seen] = asyncio.Queue()
@@ -55,6 +56,7 @@ class FakeProvider:
         if not self._slices:
             raise Unreachable("the Pod network is not known yet")
         asked = resources.requested(pod)
+        hosts = host_network.fitting(pod, hosts, [(at.host, self._ports[uid]) for uid, (at, _) in self._placed.items()])
         listed = [facts for name, facts in hosts.items() if name in self._hosts and facts.state is HostState.LISTED]
         if not listed:
             raise Unreachable("no host of the pool answers")
@@ -64,8 +66,9 @@ class FakeProvider:
             lack = next(iter(lacks.values()))
             raise Refused("", f"no host of the pool has room: {lack}", remedy="ask for less", reason=f"OutOf{lack}")
         name = min(fitting, key=lambda name: (len(self._on(name)), name))
-        chosen = Place(name, (self._free_address(name),))
+        chosen = Place(name, () if pod.spec.host_network else (self._free_address(name),))
         self._placed[pod.uid] = chosen, asked
+        self._ports[pod.uid] = host_network.ports(pod)
         return chosen
 
     def _on(self, host: HostName) -> list[Amounts]:
@@ -86,9 +89,11 @@ class FakeProvider:
 
     def adopt(self, pod: Pod, place: Place) -> None:
         self._placed.setdefault(pod.uid, (place, resources.requested(pod)))
+        self._ports[pod.uid] = host_network.ports(pod) if not pod.ended else frozenset()
 
     def release(self, uid: Uid) -> None:
         self._placed.pop(uid, None)
+        self._ports.pop(uid, None)
 
     async def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
         self._reach(place.host).sync(pod, place, inputs, run)

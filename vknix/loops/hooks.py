@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vknix.core import hooks
+from vknix.core import hooks, host_network
 from vknix.core import pod as pods
 from vknix.core.facts import ContainerFacts, PodFacts, State, Uid
 from vknix.core.happenings import Happening
@@ -57,9 +57,10 @@ class Hooks:
     def _new(self, pod: Pod, facts: PodFacts) -> Iterator[tuple[Member, ContainerFacts]]:
         """Attempts with a postStart hook that run and were not looked at yet."""
         known = self._ledger.hooks.get(pod.uid, {})
+        reached = host_network.address(pod, facts, self._ledger.hosts)
         for member in pods.members(pod):
             seen = facts.containers.get(member.name)
-            if seen is None or seen.state is not State.RUNNING or not facts.addresses or not hooks.has_post_start(member):
+            if seen is None or seen.state is not State.RUNNING or not reached or not hooks.has_post_start(member):
                 continue
             if member.name not in known or known[member.name].attempt != seen.attempt:
                 yield member, seen
@@ -68,7 +69,7 @@ class Hooks:
         first = hooks.before(pod, member, seen)
         self._ledger.hooks.setdefault(pod.uid, {})[member.name] = first
         if first.post_start is Stage.RUNNING:
-            work = self._post_start(pod, _subject(facts, member), seen)
+            work = self._post_start(pod, self._subject(pod, facts, member), seen)
             task = self._tasks.create_task(work, name=f"postStart {pod.uid} {member.name}")
             self._starting[pod.uid, member.name] = _Running(seen.attempt, task)
 
@@ -103,7 +104,7 @@ class Hooks:
                 running.limit.reschedule(asyncio.get_running_loop().time() + limit_s)
             return
         member = next(member for member in pods.members(pod) if member.name == name)
-        work = self._pre_stop(pod, _subject(facts, member), limit_s)
+        work = self._pre_stop(pod, self._subject(pod, facts, member), limit_s)
         task = self._tasks.create_task(work, name=f"preStop {pod.uid} {name}")
         self._leaving[pod.uid, name] = _Running(facts.containers[name].attempt, task)
 
@@ -125,12 +126,11 @@ class Hooks:
         self._leaving.pop(key, None)
         self._wake(of.uid)
 
+    def _subject(self, pod: Pod, facts: PodFacts, member: Member) -> Subject:
+        return Subject(facts.uid, facts.host, member, host_network.address(pod, facts, self._ledger.hosts))
+
 
 def _runs(facts: PodFacts | None, name: str, running: _Running) -> bool:
     """Whether the attempt that a hook is of is there."""
     seen = facts.containers.get(name) if facts is not None else None
     return seen is not None and seen.state in (State.RUNNING, State.STOPPING) and seen.attempt == running.attempt
-
-
-def _subject(facts: PodFacts, member: Member) -> Subject:
-    return Subject(facts.uid, facts.host, member, facts.addresses[0] if facts.addresses else "")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vknix.core import hooks, probes
+from vknix.core import hooks, host_network, probes
 from vknix.core import pod as pods
 from vknix.core.container import Probe
 from vknix.core.facts import ContainerFacts, PodFacts, State, Uid
@@ -48,7 +48,9 @@ class Prober:
         for name, (member, seen) in wanted.items():
             if (uid, name) not in self._watched and pod is not None and facts is not None:
                 self._ledger.probed.setdefault(uid, {})[name] = self._first(pod, member, seen)
-                work = self._watch(pod, Subject(uid, facts.host, member, facts.addresses[0]), seen)
+                work = self._watch(
+                    pod, Subject(uid, facts.host, member, host_network.address(pod, facts, self._ledger.hosts)), seen
+                )
                 self._watched[uid, name] = _Watched(seen.attempt, self._tasks.create_task(work, name=f"probes {uid} {name}"))
         if not wanted:
             self._ledger.probed.pop(uid, None)
@@ -57,12 +59,13 @@ class Prober:
         """A probe waits for the postStart hook of its container, as it does for the container."""
         found = []
         hooked = self._ledger.hooks.get(pod.uid, {})
+        reached = host_network.address(pod, facts, self._ledger.hosts)
         for member in pods.members(pod):
             seen = facts.containers.get(member.name)
             if seen is not None and hooks.is_pending(hooked.get(member.name), seen):
                 continue
             has = any(probes.of_kind(member.container, kind) for kind in ProbeKind)
-            if has and seen is not None and seen.state in (State.RUNNING, State.STOPPING) and facts.addresses:
+            if has and seen is not None and seen.state in (State.RUNNING, State.STOPPING) and reached:
                 found.append((member.name, (member, seen)))
         return found
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from vknix.core import claims, handlers, happenings, inputs
+from vknix.core import claims, handlers, happenings, host_network, inputs
 from vknix.core.facts import HostFacts, HostName, PodFacts, State
 from vknix.core.fetched import Surroundings
 from vknix.core.handlers import Handler
@@ -97,23 +97,26 @@ class Starter:
         self._shown = inputs.shown(pod)
         self._tools.objects.follow(pod)
         fetched = await self._tools.objects.fetch(pod)
-        made = inputs.resolve(pod, fetched, self._around(place, host), handler)
+        made = inputs.resolve(pod, fetched, self._around(pod, place, host), handler)
         self._hold(pod, made)
         await self._tools.provider.sync(pod, place, made, tuple(name for name in run if name in made.containers))
         self._refresh_at = made.refresh_at if made.refresh_at is not None else _NEVER
 
-    def _around(self, place: Place, host: HostFacts) -> Surroundings:
+    def _around(self, pod: Pod, place: Place, host: HostFacts) -> Surroundings:
         settings = self._tools.settings
+        host_ips, pod_ips = host_network.ips(pod, host, settings.node_address, place.addresses)
         return Surroundings(
             node_name=settings.node_name,
-            host_ips=(settings.node_address,),
-            pod_ips=place.addresses,
+            host_ips=host_ips,
+            pod_ips=pod_ips,
             cpu_milli=host.cpu_milli,
             memory_bytes=host.memory_bytes,
             storage_bytes=host.storage_bytes,
             cluster_dns=settings.cluster_dns or self._tools.objects.cluster_dns,
             cluster_domain=settings.cluster_domain,
             host_resolv_conf=host.resolv_conf,
+            host_name=host.hostname,
+            host_hosts=host.hosts,
         )
 
     def check_limits(self, pod: Pod, host: HostFacts) -> None:

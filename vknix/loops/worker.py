@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vknix import log as logs
-from vknix.core import decide, ending, fields, happenings, known, status, sysctls
+from vknix.core import decide, ending, fields, happenings, host_network, known, status, sysctls
 from vknix.core import pod as pods
 from vknix.core.container_status import View
 from vknix.core.decide import Row, Step, Turn
@@ -236,7 +236,7 @@ class Worker:
         host = facts.host if facts is not None else annotated
         if host is None:
             return None
-        told = tuple(each["ip"] for each in pod.status.get("podIPs") or ())
+        told = () if pod.spec.host_network else tuple(each["ip"] for each in pod.status.get("podIPs") or ())
         return Place(HostName(host), told or (facts.addresses if facts is not None else ()))
 
     def _lost(self, pod: Pod, place: Place | None) -> str | None:
@@ -267,14 +267,17 @@ class Worker:
         held = self._starter.held
         if self._unreadable is not None:
             held = {container.name: self._unreadable for _, container in pods.containers(pod)}
+        host = self._ledger.hosts.get(place.host) if place is not None else None
+        own = place.addresses if place is not None else ()
+        host_ips, pod_ips = host_network.ips(pod, host, self._tools.settings.node_address, own)
         view = View(
             facts=facts,
             now=time.time(),
             lost=lost,
             refused=self._refused,
             held=held,
-            host_ips=(self._tools.settings.node_address,),
-            pod_ips=place.addresses if place is not None else (),
+            host_ips=host_ips,
+            pod_ips=pod_ips,
             placed=place is not None,
         )
         changed = status.patch(pod.status, status.pod_status(pod, view))

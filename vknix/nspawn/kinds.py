@@ -41,12 +41,11 @@ def _plain(mount: Mount) -> Mount:
     return replace(mount, source=mount.made.volume, read_only=any(letter in mount.made.how for letter in "rR"), made=None)
 
 
-def granted(path: str, container: Container, handler: Handler, bounding: int, *, host_network: bool) -> tuple[str, ...]:
-    """`bounding` is what the host itself has. The host's network is not a system's to set up."""
+def granted(path: str, container: Container, handler: Handler, bounding: int) -> tuple[str, ...]:
+    """`bounding` is what the host itself has."""
     if handler is not Handler.NIXOS:
         return capabilities.capabilities(path, container)
-    kept = (name for name in _INIT_CAPABILITIES if bounding & capabilities.mask((name,)))
-    return tuple(name for name in kept if not (host_network and name == "CAP_NET_ADMIN"))
+    return tuple(name for name in _INIT_CAPABILITIES if bounding & capabilities.mask((name,)))
 
 
 def search_path(image: Image, handler: Handler) -> str:

@@ -217,7 +217,7 @@ def _machine(
         uid=who.uid,
         gid=who.gid,
         groups=who.groups,
-        capabilities=kinds.granted(path, container, handler, settings.bounding, host_network=bool(pod.spec.host_network)),
+        capabilities=kinds.granted(path, container, handler, settings.bounding),
         no_new_privileges=bool(own and own.allow_privilege_escalation is False),
         read_only_root=bool(own and own.read_only_root_filesystem),
         seccomp=not privileged and (profile.type == "RuntimeDefault" if profile else settings.seccomp_default),

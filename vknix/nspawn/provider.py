@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
+from vknix.core import host_network, resources
 from vknix.core import inputs as needed
-from vknix.core import resources
 from vknix.core.facts import HostFacts, HostName, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
@@ -45,6 +45,7 @@ class _Placed:
 
     place: Place
     asked: Amounts | None
+    ports: frozenset[host_network.Port] = frozenset()
 
 
 class NspawnProvider:
@@ -91,6 +92,8 @@ class NspawnProvider:
         if pod.uid in self._placed:
             return self._placed[pod.uid].place
         asked = resources.requested(pod)
+        ports = [(of.place.host, of.ports) for of in self._placed.values()]
+        hosts = host_network.fitting(pod, hosts, ports)
         wanted = needed.closures(pod)
         at_hand = frozenset(
             name for name, host in self._hosts.items() if host.ready and all(host.session.closures.present(root) for root in wanted)
@@ -100,8 +103,8 @@ class NspawnProvider:
             for name in hosts
         }
         name = places.choose(asked, hosts.values(), taken, at_hand)
-        chosen = Place(name, (self._free_address(name),))
-        self._placed[pod.uid] = _Placed(chosen, asked)
+        chosen = Place(name, () if pod.spec.host_network else (self._free_address(name),))
+        self._placed[pod.uid] = _Placed(chosen, asked, host_network.ports(pod))
         return chosen
 
     def _free_address(self, host: HostName) -> str:
@@ -115,7 +118,8 @@ class NspawnProvider:
     def adopt(self, pod: Pod, place: Place) -> None:
         if pod.uid not in self._placed and place.addresses:
             self._last[place.host] = place.addresses[0]
-        self._placed[pod.uid] = _Placed(place, None if pod.ended else resources.requested(pod))
+        there = (None, frozenset[host_network.Port]()) if pod.ended else (resources.requested(pod), host_network.ports(pod))
+        self._placed[pod.uid] = _Placed(place, *there)
 
     def release(self, uid: Uid) -> None:
         self._placed.pop(uid, None)

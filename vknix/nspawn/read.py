@@ -290,6 +290,9 @@ done
 say nft "$(command -v nft || ls -d /nix/store/*-nftables*/bin/nft 2>/dev/null | head -n 1)"
 say epoch "$(cat {paths.EPOCH} 2>/dev/null)"
 say farms "$(ls {paths.FARMS} 2>/dev/null | tr '\n' ' ')"
+say hostname "$(uname -n)"
+printf 'hosts\n'
+cat /etc/hosts 2>/dev/null; echo
 printf 'resolv_conf\n'
 cat /run/systemd/resolve/resolv.conf 2>/dev/null || cat /etc/resolv.conf 2>/dev/null
 """
@@ -307,9 +310,10 @@ _NEEDED = {
 
 
 def registration(text: str) -> dict[str, str]:
-    head, _, resolv_conf = text.partition("resolv_conf\n")
+    rest, _, resolv_conf = text.partition("\nresolv_conf\n")
+    head, _, hosts = rest.partition("\nhosts\n")
     pairs = (line.partition(" ") for line in head.splitlines())
-    return {key: value.strip() for key, _, value in pairs} | {"resolv_conf": resolv_conf}
+    return {key: value.strip() for key, _, value in pairs} | {"hosts": hosts, "resolv_conf": resolv_conf}
 
 
 def host_facts(name: HostName, address: str, told: Mapping[str, str], pods: int) -> HostFacts:
@@ -332,6 +336,8 @@ def host_facts(name: HostName, address: str, told: Mapping[str, str], pods: int)
         controllers=frozenset(told["controllers"].split()),
         huge=_huge(told["huge"].split()) if "hugetlb" in told["controllers"].split() else {},
         resolv_conf=told["resolv_conf"],
+        hostname=told["hostname"],
+        hosts=told["hosts"],
         problems=tuple(problems(told)),
     )
 

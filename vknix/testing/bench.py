@@ -145,6 +145,8 @@ class Process:
             cluster_dns=(),
             cluster_domain="cluster.local",
             host_resolv_conf=host.resolv_conf,
+            host_name=host.hostname,
+            host_hosts=host.hosts,
         )
         return needed.resolve(pod, Fetched(), around)
 
