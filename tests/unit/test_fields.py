@@ -62,6 +62,7 @@ def test_on_the_hosts_network_a_port_is_the_hosts() -> None:
     ("asked", "path"),
     [
         (spec({"ports": [{"containerPort": 80, "hostPort": 80}]}), "spec.containers[0].ports[0].hostPort"),
+        (spec(hostNetwork=True, hostUsers=False), "spec.hostUsers"),
         (spec(securityContext={"appArmorProfile": {"type": "Unconfined"}}), "spec.securityContext.appArmorProfile"),
         (spec(initContainers=[container(volumeDevices=[{"name": "v"}])]), "spec.initContainers[0].volumeDevices"),
         (spec(initContainers=[container(image="nginx")]), "spec.initContainers[0].image"),

@@ -263,9 +263,8 @@ def _harmless(value: Any, rule: Rule) -> bool:
 
 def check(spec: dict[str, Any], handler: Handler = DEFAULT, aliases: Aliases = NO_ALIASES) -> None:
     """Raises Refused for the first thing that can't be had: a field, an unreadable image or a bad quantity."""
-    for refusal in (*judge(spec, handler), *check_paths(spec, handler)):
-        if not host_network.is_allowed(refusal, spec):
-            raise refusal
+    for refusal in host_network.judge((*judge(spec, handler), *check_paths(spec, handler)), spec):
+        raise refusal
     each = [
         (f"spec.{kind}[{index}]", container)
         for kind in ("initContainers", "containers")

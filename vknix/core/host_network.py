@@ -1,6 +1,6 @@
 """A Pod on its host's network: the address it has, the ports it takes there, the hosts that it can go to. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from math import inf
 from typing import Any
@@ -60,9 +60,12 @@ def ips(pod: Pod, host: HostFacts | None, node: str, own: tuple[str, ...]) -> tu
     return of_host, of_host
 
 
-def is_allowed(refusal: Refused, spec: Mapping[str, Any]) -> bool:
-    """On the host's network a hostPort is the containerPort: the API server writes it itself."""
-    return bool(spec.get("hostNetwork")) and refusal.field.endswith(".hostPort")
+def judge(refusals: Iterable[Refused], spec: Mapping[str, Any]) -> Iterator[Refused]:
+    """What is left of them on the host's network, where a hostPort is the containerPort: the API server writes it itself."""
+    own = bool(spec.get("hostNetwork"))
+    yield from (refusal for refusal in refusals if not (own and refusal.field.endswith(".hostPort")))
+    if own and spec.get("hostUsers") is False:
+        yield Refused("spec.hostUsers", "the host's network belongs to the host's users", remedy="drop hostNetwork or hostUsers")
 
 
 def _is_ip(text: str) -> bool:
