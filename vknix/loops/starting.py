@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
@@ -90,8 +90,19 @@ class Starter:
                 claims.bound(f"spec.volumes[{index}]", volume.name, found[volume.persistent_volume_claim.claim_name])
         return claims.hosts([each for each in found.values() if each is not None], pool)
 
-    async def start(self, pod: Pod, facts: PodFacts | None, place: Place, host: HostFacts, run: tuple[str, ...]) -> None:
-        """Refused where a volume lacks what it must have. Containers that can't be configured are held."""
+    async def start(
+        self,
+        pod: Pod,
+        facts: PodFacts | None,
+        place: Place,
+        host: HostFacts,
+        run: tuple[str, ...],
+        due: Callable[[], tuple[str, ...]],
+    ) -> None:
+        """Refused where a volume lacks what it must have. Containers that can't be configured are held.
+
+        `due`: which are to start by what is known once all is at hand; another may have begun, or ended, meanwhile.
+        """
         handler = await self.handler(pod, facts)
         self._tools.objects.changed.discard(pod.uid)
         self._shown = inputs.shown(pod)
@@ -99,7 +110,8 @@ class Starter:
         fetched = await self._tools.objects.fetch(pod)
         made = inputs.resolve(pod, fetched, self._around(pod, place, host), handler)
         self._hold(pod, made)
-        await self._tools.provider.sync(pod, place, made, tuple(name for name in run if name in made.containers))
+        still = due()
+        await self._tools.provider.sync(pod, place, made, tuple(name for name in run if name in made.containers and name in still))
         self._refresh_at = made.refresh_at if made.refresh_at is not None else _NEVER
 
     def _around(self, pod: Pod, place: Place, host: HostFacts) -> Surroundings:

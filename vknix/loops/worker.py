@@ -320,7 +320,7 @@ class Worker:
         if not run and (due is None or due > now):
             return _sooner(turn.until, due)
         try:
-            await self._starter.start(pod, facts, place, self._ledger.hosts[place.host], run)
+            await self._starter.start(pod, facts, place, self._ledger.hosts[place.host], run, lambda: self._due(pod))
         except Refused as refusal:
             self._tools.tell(pod, Happening(refusal.reason, str(refusal), warning=True))
             return now + self._tools.times.held
@@ -328,6 +328,9 @@ class Worker:
         if self._starter.held:
             self._again.set()
         return self._starter.due(pod, facts, now)
+
+    def _due(self, pod: Pod) -> tuple[str, ...]:
+        return decide.containers(pod, self._facts(pod), time.time()).run
 
     async def _stop(self, pod: Pod, facts: PodFacts | None) -> float | None:
         """All of a Pod that leaves, is past its deadline, or has ended and yet runs."""
