@@ -163,8 +163,12 @@ def _containers(status: Json) -> dict[str, Json]:
 
 
 def last_word(seen: Sequence[Json], *, forced: bool) -> list[str]:
-    """Of a Pod that is gone: unless it was taken away by force, or nothing of it was made, it had ended first."""
+    """Of a Pod that is gone: unless it was taken away by force, or nothing of it was made, it had ended first.
+
+    The API server takes a Pod at once, whatever grace was asked for, that it reads before it is bound to a node.
+    """
     last = seen[-1].get("status", {})
-    if forced or last.get("phase") in ("Succeeded", "Failed") or not last.get("startTime"):
+    graces = [of["metadata"]["deletionGracePeriodSeconds"] for of in seen if of["metadata"].get("deletionTimestamp")]
+    if forced or graces[:1] == [0] or last.get("phase") in ("Succeeded", "Failed") or not last.get("startTime"):
         return []
     return [f"gone in phase {last.get('phase')}"]
