@@ -91,13 +91,20 @@ def container_status(of: ContainerView) -> dict[str, Any]:
         "lastState": {},
         **states,
         "restartCount": max(states.get("restartCount", 0), of.told.get("restartCount", 0)),  # also where a host lost its facts
-        "ready": seen is not None and up and seen.ready if of.member.kind is not Kind.INIT else _done(states),
-        "started": up,
+        "ready": _ready(of, states, up=up),
+        **({"started": up} if of.member.kind is not Kind.EPHEMERAL else {}),
         **_stop_signal(container),
         **_resources(container),
         **_mounts(container),
         **({"user": user.status(of.pod, of.path, container)} if states.get("containerID") else {}),
     }
+
+
+def _ready(of: ContainerView, states: dict[str, Any], *, up: bool) -> bool:
+    """An init container once it is done; an ephemeral one never is."""
+    if of.member.kind is Kind.INIT:
+        return _done(states)
+    return of.member.kind is not Kind.EPHEMERAL and up and of.seen is not None and of.seen.ready
 
 
 def _done(states: dict[str, Any]) -> bool:

@@ -176,7 +176,6 @@ _POD: Mapping[str, Rule] = {
     "securityContext.seLinuxChangePolicy": _LABELS,
     "securityContext.appArmorProfile": _no("AppArmor is not supported", "leave it out"),
     "securityContext.windowsOptions": _no("this is a Linux node"),
-    "ephemeralContainers": _no("ephemeral containers are not supported yet", "use kubectl exec"),
     "activeDeadlineSeconds": _YES,
     "hostNetwork": _YES,
     "hostPID": _YES,
@@ -220,6 +219,8 @@ _POD: Mapping[str, Rule] = {
     ),
     **{f"containers[].{path}": rule for path, rule in _CONTAINER.items()},
     **{f"initContainers[].{path}": rule for path, rule in _CONTAINER.items()},
+    **{f"ephemeralContainers[].{path}": rule for path, rule in _CONTAINER.items()},
+    "ephemeralContainers[].targetContainerName": _YES,
 }
 
 
@@ -267,7 +268,7 @@ def check(spec: dict[str, Any], handler: Handler = DEFAULT, aliases: Aliases = N
         raise refusal
     each = [
         (f"spec.{kind}[{index}]", container)
-        for kind in ("initContainers", "containers")
+        for kind in ("initContainers", "containers", "ephemeralContainers")
         for index, container in enumerate(spec.get(kind) or ())
     ]
     for path, container in each:

@@ -108,13 +108,15 @@ class Metadata(Api, frozen=True):
 class Pod(Api, frozen=True):
     """The whole Pod. `status` stays JSON: it is what was last told, compared with what is to be told.
 
-    `aliases` do not come from the API server: they are the node's, by which image names are read.
+    `aliases` do not come from the API server: they are the node's, by which image names are read. Nor
+    does `late`, the ephemeral containers that are refused, each with a Refused (see late.py).
     """
 
     metadata: Metadata
     spec: PodSpec
     status: dict[str, Any] = msgspec.field(default_factory=dict)
     aliases: Aliases = msgspec.field(default=NO_ALIASES, name="vknix.io/aliases")
+    late: dict[str, Any] = msgspec.field(default_factory=dict, name="vknix.io/late")
 
     @property
     def uid(self) -> Uid:
@@ -186,11 +188,14 @@ def decode(raw: bytes, aliases: Aliases = NO_ALIASES) -> Pod:
 
 
 class Kind(Enum):
-    """`INIT` runs to its end before what comes after it; a `SIDECAR` starts in the same order and runs beside the others."""
+    """`INIT` runs to its end before what comes after it; a `SIDECAR` starts in the same order and runs beside the others; an
+    `EPHEMERAL` one comes to a Pod that is there, whenever that is, runs once, and counts for nothing else of it.
+    """
 
     INIT = "init"
     SIDECAR = "sidecar"
     REGULAR = "regular"
+    EPHEMERAL = "ephemeral"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +220,14 @@ class Member:
         """What its host does by itself, also while vknix is away."""
         return "Never" if self.rules else self.policy
 
+    @property
+    def target(self) -> str | None:
+        """The container whose processes an ephemeral one is to be among."""
+        return (self.container.target_container_name or None) if isinstance(self.container, EphemeralContainer) else None
+
 
 def members(pod: Pod) -> Iterator[Member]:
-    """Init containers and sidecars in their order, then the regular ones."""
+    """Init containers and sidecars in their order, then the regular ones, then the ephemeral ones."""
     whole = pod.spec.restart_policy
     for index, container in enumerate(pod.spec.init_containers or ()):
         path = f"spec.initContainers[{index}]"
@@ -228,6 +238,8 @@ def members(pod: Pod) -> Iterator[Member]:
             yield Member(path, container, Kind.INIT, "Never" if own == "Never" else "OnFailure")
     for index, container in enumerate(pod.spec.containers):
         yield Member(f"spec.containers[{index}]", container, Kind.REGULAR, container.restart_policy or whole)
+    for index, container in enumerate(pod.spec.ephemeral_containers or ()):
+        yield Member(f"spec.ephemeralContainers[{index}]", container, Kind.EPHEMERAL, "Never")
 
 
 def containers(pod: Pod) -> Iterator[tuple[str, Container]]:

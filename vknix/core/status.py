@@ -6,6 +6,7 @@ Rules: kubelet_pods.go (getPhase, generateAPIPodStatus, convertToAPIContainerSta
 from collections.abc import Mapping
 from typing import Any
 
+from vknix.core import late
 from vknix.core import pod as pods
 from vknix.core.container_status import ContainerView, View, container_status, mark_lost, stamp
 from vknix.core.decide import Row, failed_init, row
@@ -29,9 +30,12 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
     each = [ContainerView(pod, member, view) for member in pods.members(pod)]
     regular = [of for of in each if of.member.kind is Kind.REGULAR]
     statuses = [container_status(of) for of in regular]
-    before = [(of.member, container_status(of)) for of in each if of.member.kind is not Kind.REGULAR]
+    before = [(of.member, container_status(of)) for of in each if of.member.kind in (Kind.INIT, Kind.SIDECAR)]
+    beside = [container_status(of) for of in each if of.member.kind is Kind.EPHEMERAL]
     again = any(of.comes_again for of in regular)
     phase = _expired_phase(view, statuses, before) if _expired(pod, view) else _phase(pod, view, statuses, before, again=again)
+    if phase in ("Succeeded", "Failed") and any("running" in status["state"] for status in beside):
+        phase = "Running"  # they are about to be stopped, and what is told of an ended Pod is told for ever
     expired = phase == "Failed" and _expired(pod, view)
     return {
         "phase": phase,
@@ -42,6 +46,7 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
         "observedGeneration": pod.metadata.generation,
         "containerStatuses": sorted(statuses, key=lambda status: str(status["name"])),
         "initContainerStatuses": [status for _, status in before],
+        "ephemeralContainerStatuses": [*beside, *late.statuses(pod)],
         "conditions": _conditions(pod, view, phase, statuses, before),
     }
 

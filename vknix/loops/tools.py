@@ -8,6 +8,7 @@ from vknix.core.facts import Uid
 from vknix.core.happenings import Happening
 from vknix.core.image import NONE as NO_ALIASES
 from vknix.core.image import Aliases
+from vknix.core.late import admitted
 from vknix.core.pod import Pod, decode
 from vknix.kube.client import Client
 from vknix.kube.events import Recorder, Reference
@@ -56,12 +57,14 @@ class Tools:
     hosts_changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def decode(self, raw: bytes) -> Pod:
-        """As `pod.decode`, with the node's aliases of images."""
-        return decode(raw, self.settings.aliases)
+        """As `pod.decode`, with the node's aliases of images, and without the ephemeral containers that can't be had."""
+        return admitted(decode(raw, self.settings.aliases), raw)
 
     def tell(self, pod: Pod, happening: Happening) -> None:
         reference = Reference("Pod", pod.name, pod.namespace, pod.uid, resource_version=pod.metadata.resource_version)
         before = {container.name for container in pod.spec.init_containers or ()}
+        beside = {*(container.name for container in pod.spec.ephemeral_containers or ()), *pod.late}
         kind = "initContainers" if happening.container in before else "containers"
+        kind = "ephemeralContainers" if happening.container in beside else kind
         path = f"spec.{kind}{{{happening.container}}}" if happening.container else ""
         self.events.record(reference, "Warning" if happening.warning else "Normal", happening.reason, happening.message, path)

@@ -68,6 +68,7 @@ class Worker:
         self._failures = 0
         self._starter = Starter(tools)
         self._refused: Refused | None = None
+        self._late: set[str] = set()  # ephemeral containers whose refusal was told
         self._unreadable: Refused | None = None  # an image name, which can be put right in place
         self._before: PodFacts | None = None
         self._seen: PodFacts | None = None  # as its host has told it, when this turn began
@@ -116,6 +117,7 @@ class Worker:
         fit = await self._fit(pod)
         facts = self._facts(pod)
         self._judge(pod, facts, handler)
+        self._tell_late(pod)
         place = self._place(pod, facts, {name: of for name, of in self._ledger.hosts.items() if fit is None or name in fit})
         lost = self._lost(pod, place)
         if facts is not None and lost is None:
@@ -197,7 +199,9 @@ class Worker:
             return
         unreadable = None
         try:
-            fields.check(json.loads(self._ledger.wanted[self._uid].raw)["spec"], handler, self._tools.settings.aliases)
+            spec = json.loads(self._ledger.wanted[self._uid].raw)["spec"]
+            spec.pop("ephemeralContainers", None)  # each is judged by itself
+            fields.check(spec, handler, self._tools.settings.aliases)
             sysctls.check(pod, self._tools.settings.allowed_unsafe_sysctls)
         except Refused as refusal:
             if refusal.reason != "InvalidImageName":
@@ -207,6 +211,11 @@ class Worker:
                 if str(self._unreadable) != str(refusal):
                     self._tools.tell(pod, Happening("Failed", f"Error: {refusal}", warning=True))
         self._unreadable = unreadable
+
+    def _tell_late(self, pod: Pod) -> None:
+        for name in pod.late.keys() - self._late:
+            self._tools.tell(pod, Happening("Failed", f"Error: {pod.late[name]}", name, warning=True))
+        self._late = set(pod.late)
 
     def _refuse(self, pod: Pod, refusal: Refused) -> None:
         self._refused = refusal

@@ -15,7 +15,7 @@ def config(plan: PodPlan, machine: MachinePlan) -> bytes:
 
     What it starts is `vktool init`, as root with all capabilities; what the program is to be is said by its identity.
     """
-    shared = {"pid": plan.spaces.processes or plan.spaces.host_processes, "ipc": plan.spaces.ipc or plan.spaces.host_ipc}
+    shared = {"pid": plan.shares_processes(machine), "ipc": plan.spaces.ipc or plan.spaces.host_ipc}
     namespaces = [kind for kind in ("pid", "mount", "uts", "cgroup", "ipc") if not shared.get(kind)]
     process = _system(machine) if plan.handler is Handler.NIXOS else _init(machine)
     process["oomScoreAdj"] = machine.oom_score_adj

@@ -12,7 +12,7 @@ from vknix.core.files import File as VolumeFile
 from vknix.core.handlers import DEFAULT, Handler
 from vknix.core.image import Image
 from vknix.core.inputs import ContainerInputs, Inputs
-from vknix.core.pod import Member, Pod
+from vknix.core.pod import Kind, Member, Pod
 from vknix.core.resources import Amounts
 from vknix.core.storage import Closure, Storage
 from vknix.core.user import user
@@ -71,6 +71,7 @@ class MachinePlan:
     stdin: bool
     stdin_once: bool
     tty: bool
+    target: str | None  # the container among whose processes it is to be
     fallback_to_logs: bool
     images: tuple[StorePath, ...] = ()
     view: nix.Closure | None = None
@@ -125,6 +126,13 @@ class PodPlan:
         """All closures that it uses."""
         return frozenset((*self.closures.values(), *self.images))
 
+    def target(self, machine: MachinePlan) -> str | None:
+        """The container whose processes this one joins; none where all of the Pod's containers see each other's anyway."""
+        return None if self.spaces.processes or self.spaces.host_processes else machine.target
+
+    def shares_processes(self, machine: MachinePlan) -> bool:
+        return self.spaces.processes or self.spaces.host_processes or machine.target is not None
+
 
 _RESTART = {"Always": "always", "OnFailure": "on-failure", "Never": "no"}
 
@@ -153,7 +161,7 @@ def pod_plan(
         hosts=inputs.hosts,
         resolv_conf=inputs.resolv_conf,
         closures={container.name: pod.image(path, container).path for path, container in pods.containers(pod)},
-        spaces=Spaces() if inputs.handler is Handler.UNIT else spaces(pod, sum(1 for _ in pods.members(pod)), users),
+        spaces=Spaces() if inputs.handler is Handler.UNIT else spaces(pod, _lasting(pod), users),
         images=tuple(dict.fromkeys(of.path for of in inputs.storage.values() if isinstance(of, Closure))),
         machines=tuple(
             _machine(pod, member, inputs, uid32, settings, known)
@@ -168,6 +176,11 @@ def pod_plan(
         slice=tuple(limits.pod_slice(pod, settings.pod_pids)),
         handler=inputs.handler,
     )
+
+
+def _lasting(pod: Pod) -> int:
+    """How many containers a Pod has from its beginning on: what comes later changes nothing for those that run."""
+    return sum(member.kind is not Kind.EPHEMERAL for member in pods.members(pod))
 
 
 _UID32 = re.compile("[0-9a-f]{32}")
@@ -233,6 +246,7 @@ def _machine(
         stdin=bool(container.stdin),
         stdin_once=bool(container.stdin and container.stdin_once),
         tty=bool(container.tty),
+        target=member.target,
         fallback_to_logs=container.termination_message_policy == "FallbackToLogsOnError",
     )
 

@@ -148,7 +148,7 @@ def systemd_run(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list
         # The filter is vktool's, so that what is exec'd has it too; but for a system's, which starts without vktool.
         "SYSTEMD_SECCOMP=0": plan.handler is not Handler.NIXOS or not machine.seccomp,
         "SYSTEMD_NSPAWN_SHARE_NS_IPC=1": plan.spaces.ipc or plan.spaces.host_ipc,
-        "SYSTEMD_NSPAWN_SHARE_NS_PID=1": plan.spaces.processes or plan.spaces.host_processes,
+        "SYSTEMD_NSPAWN_SHARE_NS_PID=1": plan.shares_processes(machine),
         "SYSTEMD_NSPAWN_API_VFS_WRITABLE=1": machine.privileged,
     }
     given = [f"--setenv={each}" for each, holds in env.items() if holds]
@@ -165,6 +165,7 @@ def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
         "run",
         *(["--init"] if plan.handler is Handler.NSPAWN else []),
         *_stdio(machine),
+        *_among(plan, machine),
         f"{var}/log",
         f"{var}/facts",
         *root,
@@ -177,6 +178,11 @@ def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
     ipc = ["nsenter", f"--ipc={spaces.ipc(plan.uid32)}"] if plan.spaces.ipc else []
     made = [settings.tool, "mount", f"{run}/mounts", f"{var}/root", mounts.points(plan.uid32, machine.container), "--"]
     return [*supervisor, "--", *(made if machine.made_mounts else []), *ipc, *nspawn(plan, machine)]
+
+
+def _among(plan: PodPlan, machine: MachinePlan) -> list[str]:
+    target = plan.target(machine)
+    return [f"--pids={paths.run_of(plan.uid32, target)}/run"] if target else []
 
 
 def _stdio(machine: MachinePlan) -> list[str]:
