@@ -49,7 +49,7 @@ def test_it_is_told_apart_and_counts_for_nothing() -> None:
 def test_pod_whose_own_containers_are_done_stops_it_and_ends_then() -> None:
     wanted = pod(restart="Never", ephemeralContainers=[container("debug")])
     seen = facts(stopped("main", ended()), running("debug"))
-    assert decide.containers(wanted, seen, 1000.0).stop == ("debug",)
+    assert decide.containers(wanted, seen, 1000.0).over
     assert pod_status(wanted, view(seen))["phase"] == "Running"
     assert pod_status(wanted, view(facts(stopped("main", ended()), stopped("debug", ended(137)))))["phase"] == "Succeeded"
 

@@ -153,17 +153,17 @@ def _is_starting(member: Member, facts: PodFacts | None) -> bool:
 
 
 def _in_turn(pod: Pod, facts: PodFacts | None) -> Iterator[Member]:
-    """The containers whose turn it is, or was: not those behind an init container that is not done. An ephemeral one needs only
-    its target to run.
+    """The containers whose turn it is, or was: not those behind an init container that is not done. An ephemeral one waits for
+    nothing but its target.
     """
-    begun, open_way = initialised(pod, facts), True
-    for member in pods.members(pod):
-        if member.kind is Kind.EPHEMERAL:
-            if member.target is None or _runs(member.target, facts):
-                yield member
-        elif open_way and not (member.kind is Kind.INIT and begun):
-            yield member
-            open_way = begun or member.kind is Kind.REGULAR or init_done(member, facts)
+    begun, members = initialised(pod, facts), tuple(pods.members(pod))
+    yield from (each for each in members if each.kind is Kind.EPHEMERAL and (each.target is None or _runs(each.target, facts)))
+    for member in members:
+        if member.kind is Kind.EPHEMERAL or (member.kind is Kind.INIT and begun):
+            continue
+        yield member
+        if not begun and member.kind is not Kind.REGULAR and not init_done(member, facts):
+            return
 
 
 def _runs(name: str, facts: PodFacts | None) -> bool:
