@@ -138,6 +138,10 @@ class Provider(Protocol):
         Refused with the kubelet's reason (`OutOfcpu`, ...) where the Pod can fit no host of the pool now.
         """
 
+    def resize(self, pod: Pod, place: Place, hosts: Mapping[HostName, HostFacts]) -> None:
+        """Takes the room that a Pod which was placed asks for by now. Refused where its host has none: `Deferred`, or `Infeasible`
+        where it never has. `sync` puts it into force, and facts say so."""
+
     def adopt(self, pod: Pod, place: Place) -> None:
         """Says that a Pod was placed before: its addresses are taken."""
 

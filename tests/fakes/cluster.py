@@ -293,7 +293,10 @@ def merge(old: Any, patch: Any, field_name: str = "") -> Any:
     if by and isinstance(patch, list) and isinstance(old, list):
         rest = {item[by]: item for item in old}
         for item in patch:
-            rest[item[by]] = merge(rest.get(item[by], {}), item)
+            if item.get("$patch") == "delete":
+                rest.pop(item[by], None)
+            else:
+                rest[item[by]] = merge(rest.get(item[by], {}), item)
         return list(rest.values())
     return patch
 

@@ -10,6 +10,7 @@ from vknix.core.container import Container, VolumeMount
 from vknix.core.decide import Row, initialised, never_ran, row
 from vknix.core.facts import ContainerFacts, Exit, ImageState, PodFacts, Reason, State
 from vknix.core.pod import Kind, Member, Pod
+from vknix.core.resize import Resize
 from vknix.errors import Refused
 
 RUNTIME = "systemd-nspawn"
@@ -32,6 +33,7 @@ class View:
     host_ips: tuple[str, ...] = ()
     pod_ips: tuple[str, ...] = ()
     placed: bool = False
+    resizing: Resize | None = None
 
     def initialised(self, pod: Pod) -> bool:
         return not pod.spec.init_containers or initialised(pod, self.facts)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NewType
+from typing import Any, NewType
 
 from vknix.core.handlers import DEFAULT, Handler
 
@@ -55,6 +55,7 @@ class ContainerFacts:
     What probes and hooks say of an attempt is added by core/probes.py and core/hooks.py: `up` (its startup probe has passed),
     `ready`, `hooking` (its postStart hook has not passed), `hook_error`, and `doomed`, a sentence, where it is to be killed and
     started again, with `grace_s` if a probe has a grace of its own. `redefined`: its Pod has another image for it by now.
+    `resources` are the limits and requests in force, in the Pod's words (None: not known); `resize_error`: why others are not.
     """
 
     name: str
@@ -73,6 +74,8 @@ class ContainerFacts:
     doomed: str = ""
     grace_s: int | None = None
     redefined: bool = False
+    resources: Mapping[str, Any] | None = None
+    resize_error: str = ""
 
     @property
     def last_exit(self) -> Exit | None:

@@ -88,7 +88,8 @@ _CONTAINER: Mapping[str, Rule] = {
     "resources.limits": _YES,
     "resources.requests": _YES,
     "resources.claims": _no("devices by claim are not supported"),
-    "resizePolicy": _no("in-place resize is not supported yet", "leave resizePolicy out"),
+    "resizePolicy[].resourceName": _YES,
+    "resizePolicy[].restartPolicy": _YES,
     "restartPolicy": _YES,
     "restartPolicyRules[].action": _no("a restart of all containers is not supported", "use the action Restart", "Restart"),
     **dict.fromkeys(

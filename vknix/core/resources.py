@@ -34,6 +34,12 @@ def requests(container: Container) -> Amounts:
     return _requests(container.resources)
 
 
+def told(asked: Resources | None) -> dict[str, Mapping[str, Amount]]:
+    """Limits and requests in the author's words, where there are any."""
+    said = {"limits": asked.limits, "requests": asked.requests} if asked is not None else {}
+    return {kind: amounts for kind, amounts in said.items() if amounts}
+
+
 def of_pod(pod: Pod) -> Amounts:
     """The limits of the Pod as a whole, as its author set them."""
     return _amounts((pod.spec.resources and pod.spec.resources.limits) or {})

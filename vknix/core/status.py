@@ -3,10 +3,10 @@
 Rules: kubelet_pods.go (getPhase, generateAPIPodStatus, convertToAPIContainerStatuses), status/generate.go.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vknix.core import late
+from vknix.core import late, resize
 from vknix.core import pod as pods
 from vknix.core.container_status import ContainerView, View, container_status, mark_lost, stamp
 from vknix.core.decide import Row, failed_init, row
@@ -47,7 +47,7 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
         "containerStatuses": sorted(statuses, key=lambda status: str(status["name"])),
         "initContainerStatuses": [status for _, status in before],
         "ephemeralContainerStatuses": [*beside, *late.statuses(pod)],
-        "conditions": _conditions(pod, view, phase, statuses, before),
+        "conditions": [*_conditions(pod, view, phase, statuses, before), *_resizing(pod, view)],
     }
 
 
@@ -133,6 +133,17 @@ def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before,
     if again:
         return "Running"
     return "Succeeded" if not any(codes) else "Failed"
+
+
+def _resizing(pod: Pod, view: View) -> Iterator[dict[str, Any]]:
+    """Those that do not hold any more are taken away."""
+    now = resize.conditions(pod, view.resizing)
+    for kind in (resize.PENDING, resize.IN_PROGRESS):
+        if kind in now:
+            reason, message = now[kind]
+            yield _condition(pod, view, kind, ok=True, reason=reason or None, message=message or None)
+        elif _told(pod, kind):
+            yield {"type": kind, "$patch": "delete"}
 
 
 def _hooking(view: View) -> int:

@@ -5,14 +5,15 @@ restarts what has ended as a host's systemd does, and can be lost, healed and re
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Any
 
 from vknix.core import inputs as needed
 from vknix.core import pod as pods
-from vknix.core import restart
+from vknix.core import resources, restart
 from vknix.core.facts import (
     ContainerFacts,
     Exit,
@@ -68,6 +69,7 @@ class Container:
     timer: asyncio.TimerHandle | None = None
     files: set[str] = field(default_factory=set)
     ports: dict[int, Answer] = field(default_factory=dict)
+    resources: Mapping[str, Any] | None = None
 
     @property
     def runs(self) -> bool:
@@ -85,6 +87,7 @@ class Container:
             streak=restart.streak(tuple(self.exits)),
             host_restarts=stopped and self.timer is not None,
             image=self.member.container.image if not stopped or self.timer is not None else "",
+            resources=self.resources,
         )
 
     def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
@@ -218,7 +221,8 @@ class FakeHost:
             for name, made in inputs.containers.items():
                 asked = members[name].container
                 fresh = Container(name, members[name], bool(asked.stdin), bool(asked.stdin and asked.stdin_once))
-                of.containers.setdefault(name, fresh).argv = made.argv
+                kept = of.containers.setdefault(name, fresh)
+                kept.argv, kept.resources = made.argv, resources.told(asked.resources)
             for name in run:
                 if of.containers[name].state is State.STOPPED:
                     of.containers[name].member = members[name]

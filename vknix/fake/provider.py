@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
@@ -60,7 +60,7 @@ class FakeProvider:
         listed = [facts for name, facts in hosts.items() if name in self._hosts and facts.state is HostState.LISTED]
         if not listed:
             raise Unreachable("no host of the pool answers")
-        lacks = {facts.name: self._lack(asked, facts) for facts in listed}
+        lacks = {facts.name: _lack(asked, facts, self._on(facts.name)) for facts in listed}
         fitting = [name for name, lack in lacks.items() if not lack]
         if not fitting:
             lack = next(iter(lacks.values()))
@@ -74,21 +74,21 @@ class FakeProvider:
     def _on(self, host: HostName) -> list[Amounts]:
         return [amounts for place, amounts in self._placed.values() if place.host == host]
 
-    def _lack(self, asked: Amounts, facts: HostFacts) -> str:
-        """The resource that is short there; empty where the Pod fits."""
-        there = self._on(facts.name)
-        if len(there) >= facts.pods:
-            return "pods"
-        cpu = sum(amounts.cpu_milli or 0 for amounts in (*there, asked))
-        memory = sum(amounts.memory_bytes or 0 for amounts in (*there, asked))
-        return "cpu" if cpu > facts.cpu_milli else "memory" if memory > facts.memory_bytes else ""
-
     def _free_address(self, host: HostName) -> str:
         taken = {address for place, _ in self._placed.values() for address in place.addresses}
         return next(str(address) for address in self._slices[host].hosts() if str(address) not in taken)
 
+    def resize(self, pod: Pod, place: Place, hosts: Mapping[HostName, HostFacts]) -> None:
+        asked, facts = resources.requested(pod), hosts[place.host]
+        others = [amounts for uid, (at, amounts) in self._placed.items() if at.host == place.host and uid != pod.uid]
+        for there, reason, what in (([], "Infeasible", "capacity"), (others, "Deferred", "resource")):
+            lack = _lack(asked, facts, there)
+            if lack:
+                raise Refused("", f"Node didn't have enough {what}: {lack}", remedy="ask for less", reason=reason)
+        self._placed[pod.uid] = place, asked
+
     def adopt(self, pod: Pod, place: Place) -> None:
-        self._placed.setdefault(pod.uid, (place, resources.requested(pod)))
+        self._placed[pod.uid] = place, resources.requested(pod)
         self._ports[pod.uid] = host_network.ports(pod) if not pod.ended else frozenset()
 
     def release(self, uid: Uid) -> None:
@@ -199,6 +199,15 @@ class FakeProvider:
         if host.epoch > self._epoch:
             raise Deposed(f"host {name} obeys another vknix by now")
         return host
+
+
+def _lack(asked: Amounts, facts: HostFacts, there: Sequence[Amounts]) -> str:
+    """The resource that is short beside what is there; empty where the Pod fits."""
+    if len(there) >= facts.pods:
+        return "pods"
+    cpu = sum(amounts.cpu_milli or 0 for amounts in (*there, asked))
+    memory = sum(amounts.memory_bytes or 0 for amounts in (*there, asked))
+    return "cpu" if cpu > facts.cpu_milli else "memory" if memory > facts.memory_bytes else ""
 
 
 async def _copy(request: ExecRequest, streams: Streams) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vknix import log as logs
-from vknix.core import decide, ending, fields, happenings, host_network, known, status, sysctls
+from vknix.core import decide, ending, fields, happenings, host_network, known, resize, status, sysctls
 from vknix.core import pod as pods
 from vknix.core.container_status import View
 from vknix.core.decide import Row, Step, Turn
@@ -22,6 +22,7 @@ from vknix.core.handlers import Handler
 from vknix.core.happenings import Happening
 from vknix.core.known import Doomed
 from vknix.core.pod import Pod, PodRecord
+from vknix.core.resize import Resize
 from vknix.errors import Conflict, Deposed, HostFailed, NotFound, Refused, Unreachable
 from vknix.kube import api
 from vknix.ledger import Ledger
@@ -118,24 +119,32 @@ class Worker:
         facts = self._facts(pod)
         self._judge(pod, facts, handler)
         self._tell_late(pod)
-        place = self._place(pod, facts, {name: of for name, of in self._ledger.hosts.items() if fit is None or name in fit})
+        fitting = {name: of for name, of in self._ledger.hosts.items() if fit is None or name in fit}
+        place = self._place(resize.in_force(pod, facts), facts, fitting)
         lost = self._lost(pod, place)
+        resizing = self._resizing(pod, facts, place) if lost is None else None
+        facts = resize.doomed(facts, resizing)
         if facts is not None and lost is None:
             self._tell_events(pod, facts)
+            for happening in resize.happenings(pod, resizing):
+                self._tools.tell(pod, happening)
         step = decide.step(pod, facts, time.time(), lost=lost is not None)
         if step in (Step.STOP, Step.KILL):  # neither waits for the other
-            _, until = await both(self._report(pod, facts, place, lost), self._stop(pod, facts))
+            _, until = await both(self._report(pod, facts, place, lost, resizing), self._stop(pod, facts))
             return until
-        before, pod = pod, await self._report(pod, facts, place, lost)
+        before, pod = pod, await self._report(pod, facts, place, lost, resizing)
         if decide.row(pod, time.time()) is not decide.row(before, time.time()):
             self._again.set()  # there is something else to be told of it, before anything is done
             return None
+        pod = resize.granted(pod, facts, resizing)
         step = decide.step(pod, facts, time.time(), lost=lost is not None)
         if (spent := self._spent(step)) is not None:
             return spent
         match step:
             case Step.WORK if place is not None:
-                return _sooner(await self._work(pod, facts, place), decide.expires(pod))
+                until = await self._work(pod, facts, place, update=resizing is not None and resizing.update)
+                again = time.time() + self._tools.times.held if resizing is not None and resizing.refused else None
+                return _sooner(_sooner(until, again), decide.expires(pod))
             case Step.CLEAN:
                 return await self._clean(facts)
             case Step.CONFIRM:
@@ -266,7 +275,21 @@ class Worker:
         hosts = self._ledger.hosts
         return hosts[name].state is HostState.UNKNOWN if name in hosts else not hosts
 
-    async def _report(self, pod: Pod, facts: PodFacts | None, place: Place | None, lost: str | None) -> Pod:
+    def _resizing(self, pod: Pod, facts: PodFacts | None, place: Place | None) -> Resize | None:
+        """What changes of its resources; the room for it is taken where there is some."""
+        wanted = resize.wanted(pod, facts)
+        if wanted is None or place is None:
+            return None
+        try:
+            resize.check_limits(pod, facts, self._ledger.hosts[place.host])
+            self._tools.provider.resize(pod, place, self._ledger.hosts)
+        except Refused as refusal:
+            return Resize(refused=refusal)
+        return wanted
+
+    async def _report(
+        self, pod: Pod, facts: PodFacts | None, place: Place | None, lost: str | None, resizing: Resize | None
+    ) -> Pod:
         """Tells the API server what has changed, and where the Pod goes; answers the Pod as it is there then.
 
         The place is written and answered before anything is made there: a Pod never has two hosts.
@@ -288,8 +311,9 @@ class Worker:
             host_ips=host_ips,
             pod_ips=pod_ips,
             placed=place is not None,
+            resizing=resizing,
         )
-        changed = status.patch(pod.status, status.pod_status(pod, view))
+        changed = status.patch(pod.status, status.pod_status(resize.in_force(pod, facts), view))
         patch: dict[str, Any] = {"status": changed} if changed else {}
         if place is not None and (pod.metadata.annotations or {}).get(HOST_ANNOTATION) != place.host:
             patch["metadata"] = {"annotations": {HOST_ANNOTATION: place.host}}
@@ -314,29 +338,30 @@ class Worker:
         self._acted = _Acted(step, self._seen, time.time() + self._tools.times.told)
         return self._acted.until
 
-    async def _work(self, pod: Pod, facts: PodFacts | None, place: Place) -> float | None:
+    async def _work(self, pod: Pod, facts: PodFacts | None, place: Place, *, update: bool) -> float | None:
         now = time.time()
         turn = decide.containers(pod, facts, now)
         ended = None
         if facts is not None:
             over = ending.of_all(pod, facts, grace_s=pod.spec.grace_s) if turn.over else ()
             ended = await self._ender.end(pod, facts, (*over, *ending.of_doomed(pod, facts)))
-        return _sooner(ended, await self._start(pod, facts, place, turn, now))
+        return _sooner(ended, await self._start(pod, facts, place, turn, now, update=update))
 
-    async def _start(self, pod: Pod, facts: PodFacts | None, place: Place, turn: Turn, now: float) -> float | None:
+    async def _start(self, pod: Pod, facts: PodFacts | None, place: Place, turn: Turn, now: float, *, update: bool) -> float | None:
+        """`update`: what runs is to have other resources."""
         due = self._starter.due(pod, facts, now)  # first: what was held may be put right by now
         run = self._starter.runnable(turn.run, now)
-        if not run and (due is None or due > now):
+        if not run and not update and (due is None or due > now):
             return _sooner(turn.until, due)
         try:
             await self._starter.start(pod, facts, place, self._ledger.hosts[place.host], run, lambda: self._due(pod))
         except Refused as refusal:
             self._tools.tell(pod, Happening(refusal.reason, str(refusal), warning=True))
             return now + self._tools.times.held
-        self._act(Step.WORK)
+        until = self._act(Step.WORK)
         if self._starter.held:
             self._again.set()
-        return self._starter.due(pod, facts, now)
+        return _sooner(self._starter.due(pod, facts, now), until if update else None)
 
     def _due(self, pod: Pod) -> tuple[str, ...]:
         return decide.containers(pod, self._facts(pod), time.time()).run

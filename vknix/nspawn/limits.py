@@ -22,7 +22,7 @@ _SUPERVISOR_BYTES, _SUPERVISOR_TASKS = 8 << 20, 4  # nspawn and vktool, a contai
 def cgroup(limits: Amounts, requests: Amounts, asked: Resources | None) -> bytes:
     """The file `limits` of a container. Its first line is what its author asked for, which the Pod's status tells in turn."""
     lines = [
-        f"# {msgspec.json.encode(told(asked)).decode()}",
+        f"# {msgspec.json.encode(resources.told(asked)).decode()}",
         f"cpu.weight {weight(requests.cpu_milli)}",
         f"memory.max {'max' if not limits.memory_bytes else limits.memory_bytes}",
         "memory.swap.max 0",
@@ -31,12 +31,6 @@ def cgroup(limits: Amounts, requests: Amounts, asked: Resources | None) -> bytes
         *(f"hugetlb.{size.removesuffix('i')}B.max {amount}" for size, amount in limits.huge),
     ]
     return "".join(f"{line}\n" for line in lines).encode()
-
-
-def told(asked: Resources | None) -> dict[str, Any]:
-    """Limits and requests in the author's words."""
-    said = {"limits": asked.limits, "requests": asked.requests} if asked is not None else {}
-    return {kind: amounts for kind, amounts in said.items() if amounts}
 
 
 def read(file: bytes) -> Mapping[str, Any]:

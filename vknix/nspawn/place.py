@@ -53,6 +53,15 @@ def choose(asked: Amounts, hosts: Iterable[HostFacts], taken: Mapping[HostName, 
     return min(fitting, key=rank).name
 
 
+def resize(asked: Amounts, facts: HostFacts, there: Used) -> None:
+    """Refused where a Pod that is there can't have so much beside the others (`there`)."""
+    for used_there, reason, what in ((Used(), "Infeasible", "capacity"), (there, "Deferred", "resource")):
+        lack = _lack(asked, facts, used_there)
+        if lack is not None:
+            why = f"Node didn't have enough {what}: {lack[1]}"
+            raise Refused("", why, remedy="ask for less", reason=reason)
+
+
 def _lack(asked: Amounts, facts: HostFacts, there: Used) -> tuple[str, str] | None:
     """The first resource that is short, with the numbers."""
     wants = {

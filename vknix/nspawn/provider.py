@@ -115,6 +115,12 @@ class NspawnProvider:
         self._last[host] = address
         return address
 
+    def resize(self, pod: Pod, place: Place, hosts: Mapping[HostName, HostFacts]) -> None:
+        asked = resources.requested(pod)
+        others = (of.asked for uid, of in self._placed.items() if uid != pod.uid and of.place.host == place.host)
+        places.resize(asked, hosts[place.host], places.used(of for of in others if of is not None))
+        self._placed[pod.uid] = _Placed(place, asked, host_network.ports(pod))
+
     def adopt(self, pod: Pod, place: Place) -> None:
         if pod.uid not in self._placed and place.addresses:
             self._last[place.host] = place.addresses[0]

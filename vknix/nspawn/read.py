@@ -4,14 +4,14 @@ import base64
 import json
 import signal as signals
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
 from vknix.core import restart
 from vknix.core.facts import ContainerFacts, Exit, HostFacts, HostName, HostState, ImageFacts, PodFacts, Reason, State, StorePath
 from vknix.core.handlers import DEFAULT, Handler
-from vknix.nspawn import paths, tree
+from vknix.nspawn import limits, paths, tree
 
 # Prints the logs' names and times, then a tar of the small files: of all Pods, or of some. Looks only where vknix itself writes: a
 # container may have files of any name and size in its volumes. tar exits 1 where a file grew or went while it was read.
@@ -27,7 +27,15 @@ find %(files)s -maxdepth 0 -type f -print0 2>/dev/null |
 def list_script(only: Collection[str] = ()) -> str:
     """`only`: UIDs without dashes; none: all Pods."""
     of = only or ("*",)
-    files = [(f"{paths.var(each)}/pod.json", paths.var_of(each, "*") + "/facts", f"{paths.run(each)}/net") for each in of]
+    files = [
+        (
+            f"{paths.var(each)}/pod.json",
+            paths.var_of(each, "*") + "/facts",
+            f"{paths.run(each)}/net",
+            paths.run_of(each, "*") + "/limits",
+        )
+        for each in of
+    ]
     return _LIST % {
         "path": paths.SEARCH,
         "logs": " ".join(paths.var_of(each, "*")[1:] + "/log" for each in of),
@@ -66,6 +74,8 @@ class Found:
     users: int | None = None  # where its own users begin
     images: tuple[StorePath, ...] = ()  # the closures that are volumes
     listed: Mapping[str, int] | None = None  # the last attempt that had begun when its host was listed; None: it is listed now
+    resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # in force, by container
+    errors: Mapping[str, str] = field(default_factory=dict)  # why others could not be had
 
     def lost(self, container: str) -> int | None:
         """The attempt of which there is no more than a log; only what began out of sight can be lost."""
@@ -107,7 +117,18 @@ def found(listing: bytes) -> Iterator[Found]:
                 Handler(record.get("handler", DEFAULT.value)),
                 record.get("users"),
                 tuple(StorePath(image) for image in record.get("images", ())),
+                resources={
+                    name: limits.read(unpack[file])
+                    for name in record["closures"]
+                    if (file := f"{paths.run_of(uid32, name)}/limits") in unpack
+                },
             )
+
+
+def refused_limits(answer: bytes) -> dict[str, str]:
+    """`limit CONTAINER WHY` lines of a sync."""
+    lines = (line.split(" ", 2) for line in answer.decode(errors="replace").splitlines() if line.startswith("limit "))
+    return {words[1]: words[2] for words in lines if len(words) == 3 and words[2]}
 
 
 def moment(marker: bytes) -> float:
@@ -151,7 +172,7 @@ def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapp
         unit = units.get(paths.unit(of.uid32, name))
         facts = _container(name, of, unit)
         if facts is not None:
-            containers[name] = facts
+            containers[name] = replace(facts, resources=of.resources.get(name), resize_error=of.errors.get(name, ""))
     return PodFacts(
         uid=paths.uid(of.uid32),
         host=host,

@@ -12,7 +12,7 @@ from typing import Protocol
 from vknix.core.facts import HostName, PodFacts, StorePath
 from vknix.errors import Deposed, Refused, Unreachable
 from vknix.nspawn import bus as buses
-from vknix.nspawn import files, network, paths, read, spaces, swap, tree, unit
+from vknix.nspawn import files, limits, network, paths, read, spaces, swap, tree, unit
 from vknix.nspawn.bus import Bus
 from vknix.nspawn.closures import Closures, Source
 from vknix.nspawn.plan import PodPlan, Settings
@@ -123,7 +123,7 @@ class Session:
         for found in read.found(await self.link.run(read.list_script(uids))):
             before = self.pods.get(found.uid32)
             if before is not None:  # it may have been cleaned meanwhile
-                self.pods[found.uid32] = replace(found, listed=before.since_listed())
+                self.pods[found.uid32] = replace(found, listed=before.since_listed(), errors=before.errors)
 
     def _tell_pod(self, uid32: str) -> None:
         found = self.pods.get(uid32)
@@ -188,14 +188,22 @@ class Session:
             self.closures.use(root)
         nonce = secrets.token_hex(6)
         lost = self._lost_attempts(plan.uid32, run)
-        script = unit.sync(plan, run, lost, self.settings)
+        resized = self._resized(plan, run)
+        script = unit.sync(plan, run, lost, self.settings, resized)
         archive = tree.pack(files.files(plan, script, nonce))
         unpack = "tar --xattrs --xattrs-include='trusted.*' -xpf - -C /"
         command = f"{unit.guard(self.settings.epoch)}{unpack}\nexec sh {paths.run(plan.uid32)}/sync-{nonce}"
         with self._starting(plan, run, lost):
-            since = read.moment(checked(await self.link.finish(command, archive), self.host.name))
-            self.pods[plan.uid32] = self._made(plan, lost, since)
+            answer = checked(await self.link.finish(command, archive), self.host.name)
+            self.pods[plan.uid32] = self._made(plan, lost, read.moment(answer), read.refused_limits(answer))
             self._tell_pod(plan.uid32)
+
+    def _resized(self, plan: PodPlan, run: tuple[str, ...]) -> tuple[str, ...]:
+        """Containers that are there, and are to have other resources than they have."""
+        found = self.pods.get(plan.uid32)
+        had = found.resources if found is not None else {}
+        each = ((machine.container, limits.read(machine.limits)) for machine in plan.machines)
+        return tuple(name for name, wanted in each if name in had and name not in run and had[name] != wanted)
 
     async def _until_networked(self) -> None:
         try:
@@ -237,9 +245,14 @@ class Session:
             self._tell_pod(plan.uid32)
             raise
 
-    def _made(self, plan: PodPlan, lost: Mapping[str, int], since: float | None) -> Found:
-        """What there is of a Pod beside its units: `lost` attempts have their fact now."""
+    def _made(self, plan: PodPlan, lost: Mapping[str, int], since: float | None, errors: Mapping[str, str] | None = None) -> Found:
+        """What there is of a Pod beside its units: `lost` attempts have their fact now.
+
+        `errors`: limits that could not be had, by container; the others are in force. None: none are yet.
+        """
         before = self.pods.get(plan.uid32)
+        machines = plan.machines if errors is not None else ()
+        in_force = {each.container: limits.read(each.limits) for each in machines if each.container not in (errors or {})}
         facts = dict(before.facts) if before else {}
         for name, attempt in lost.items():
             if len(facts.get(name, ())) == attempt:
@@ -257,6 +270,8 @@ class Session:
             users=plan.spaces.users,
             images=plan.images,
             listed=before.since_listed() if before else {},
+            resources={**(before.resources if before else {}), **in_force},
+            errors=errors or {},
         )
 
     async def stop(self, uid32: str, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:

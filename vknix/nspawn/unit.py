@@ -20,8 +20,9 @@ def guard(epoch: int) -> str:
     return f'PATH={paths.SEARCH}; export PATH\nread epoch < {paths.EPOCH} && [ "$epoch" = {epoch} ] || exit {DEPOSED}\nset -e\n'
 
 
-def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Settings) -> str:
-    """The script. `lost`: attempts, by container, that ended without a fact (a power cut) and are given one first.
+def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Settings, resized: tuple[str, ...] = ()) -> str:
+    """The script. `lost`: attempts, by container, that ended without a fact (a power cut) and are given one first. `resized`: those
+    that get other limits as they run; it prints `limit CONTAINER WHY` for each that could not.
 
     The network is made while the units start: vktool waits for its marker before it runs anything. The script prints when it was.
     """
@@ -32,7 +33,7 @@ def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Se
     lines += [_farm_script(plan, machine) for machine in plan.machines if machine.view is not None]
     lines += [_lost_script(plan, container, attempt) for container, attempt in lost.items()]
     lines += [f"(\n{_network_script(plan, settings)}) &\nnetwork=$!\n", spaces.make(plan.uid32, plan.spaces, settings.tool)]
-    lines += [_START if started else ""]
+    lines += [_resize_script(plan, resized, settings), _START if started else ""]
     lines += [_start_script(plan, machine, settings) for machine in started]
     return "".join(lines) + f'wait "$network" || {undo}\nwait\ncat {paths.run(plan.uid32)}/net\n'
 
@@ -41,6 +42,24 @@ def _farm_script(plan: PodPlan, machine: MachinePlan) -> str:
     """A view that machines may be using stays as it is."""
     farm = machine.farm(plan.uid32)
     return f"if [ -e {farm} ]; then rm -rf {farm}.new; else mv -T {farm}.new {farm}; fi\n"
+
+
+def _resize_script(plan: PodPlan, resized: tuple[str, ...], settings: Settings) -> str:
+    """The slice follows only where all could: it must not shrink below what its containers have."""
+    if not resized:
+        return ""
+    lines = ["had=yes\n"]
+    for machine in plan.machines:
+        if machine.container in resized:
+            run, name = paths.run_of(plan.uid32, machine.container), paths.unit(plan.uid32, machine.container)
+            weight = f"CPUWeight={limits.weight(machine.requests.cpu_milli)}"
+            lines.append(
+                f'why=$({settings.tool} limit {run}/run) || had=\n[ -z "$why" ] || echo "limit {machine.container} $why"\n'
+                f'[ -n "$why" ] || systemctl set-property --runtime {name} {weight} 2>/dev/null || :\n'
+            )
+    of = " ".join(f"{name}={value}" for name, value in plan.slice)
+    lines.append(f'[ -z "$had" ] || systemctl set-property --runtime {paths.pod_slice(plan.uid32)} {of} 2>/dev/null || :\n')
+    return "".join(lines)
 
 
 def prepare(plan: PodPlan, settings: Settings) -> str:
@@ -239,13 +258,14 @@ def stop(uid32: str, containers: tuple[str, ...], *, kill: bool, gently: bool, e
 def clean(uid32: str, containers: tuple[str, ...], epoch: int) -> str:
     """Nothing of the Pod runs any more: slice, network, files. The link goes with the namespace, a moment later."""
     slice_file = f"{paths.UNITS}/{paths.pod_slice(uid32)}"
+    resized = f"/run/systemd/system.control/{paths.pod_slice(uid32)}.d"
     return (
         f"{guard(epoch)}systemctl stop --no-block {paths.pod_slice(uid32)} 2>/dev/null || :\n"
         f"ip netns del {network.netns(uid32)} 2>/dev/null || :\n{spaces.unmake(uid32)}"
         f"{''.join(_leftovers(uid32, container) for container in containers)}"
         f"for at in {paths.run(uid32)}/mem/* {paths.run(uid32)}/nfs/*; do\n"
         '[ ! -d "$at" ] || umount -l "$at" 2>/dev/null || :\ndone\n'
-        f"rm -rf --one-file-system {slice_file} {paths.run(uid32)} {paths.var(uid32)}\n"
+        f"rm -rf --one-file-system {slice_file} {resized} {paths.run(uid32)} {paths.var(uid32)}\n"
     )
 
 

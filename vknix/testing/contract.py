@@ -10,6 +10,9 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from ipaddress import ip_network
 from typing import Any
 
+import msgspec
+
+from vknix.core.container import Resources
 from vknix.core.facts import ContainerFacts, HostName, HostState, ImageState, Reason, State
 from vknix.core.handlers import DEFAULT
 from vknix.core.pod import Pod
@@ -101,6 +104,30 @@ async def pod_that_fits_no_host_is_refused_in_the_kubelets_word(of: Process) -> 
         raise AssertionError("a Pod of 100000 CPUs was placed")
 
 
+async def resize_that_no_host_could_grant_is_infeasible_and_one_that_others_hinder_deferred(of: Process) -> None:
+    pod, other = of.pod(*_FOREVER), of.pod(*_FOREVER)
+    place = of.provider.place(pod, of.hosts)
+    whole = f"{of.hosts[place.host].cpu_milli}m"
+    of.provider.adopt(other, Place(place.host, ()))
+    of.provider.resize(_asking(other, "1m"), Place(place.host, ()), of.hosts)
+    for cpu, reason in (("100000", "Infeasible"), (whole, "Deferred")):
+        try:
+            of.provider.resize(_asking(pod, cpu), place, of.hosts)
+        except Refused as refusal:
+            assert refusal.reason == reason  # noqa: PT017  # no pytest here
+        else:
+            raise AssertionError(f"{cpu} of cpu were granted")
+    of.provider.release(other.uid)
+    of.provider.resize(_asking(pod, whole), place, of.hosts)
+    of.provider.release(pod.uid)
+
+
+def _asking(pod: Pod, cpu: str) -> Pod:
+    """The same Pod with another request."""
+    container = msgspec.structs.replace(pod.spec.containers[0], resources=Resources(requests={"cpu": cpu}))
+    return msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, containers=[container]))
+
+
 # Containers
 
 
@@ -125,6 +152,24 @@ async def sync_never_disturbs_what_runs(of: Process) -> None:
     for start in (True, False, True):
         await of.sync(pod, start=start)
     after = await of.state(pod, State.RUNNING)
+    assert (after.id, after.attempt, after.exits) == (before.id, 0, ())
+
+
+async def resources_of_what_runs_change_in_place(of: Process) -> None:
+    pod = of.pod(*_FOREVER, cpu="10m")
+    place = await of.run(pod)
+    before = await of.state(pod, State.RUNNING)
+    assert before.resources == {"requests": {"cpu": "10m"}}
+    more = _asking(pod, "20m")
+    of.provider.resize(more, place, of.hosts)
+    await of.sync(more, start=False)
+
+    def changed() -> ContainerFacts | None:
+        seen = of.container(more)
+        return seen if seen is not None and seen.resources == {"requests": {"cpu": "20m"}} else None
+
+    await of.until(changed, "its new request is told")
+    after = await of.state(more, State.RUNNING)
     assert (after.id, after.attempt, after.exits) == (before.id, 0, ())
 
 
@@ -425,8 +470,10 @@ CHECKS: tuple[Check, ...] = (
     places_are_kept_until_released_and_never_shared,
     adopted_place_is_taken,
     pod_that_fits_no_host_is_refused_in_the_kubelets_word,
+    resize_that_no_host_could_grant_is_infeasible_and_one_that_others_hinder_deferred,
     container_runs_where_it_was_placed,
     sync_never_disturbs_what_runs,
+    resources_of_what_runs_change_in_place,
     closure_that_nobody_has_is_told_and_nothing_starts,
     cleaned_while_it_waits_for_a_closure_it_is_gone,
     exit_code_is_told,
