@@ -282,11 +282,10 @@ def test_container_that_does_not_run_is_not_entered(node: Node, shared: Space, h
         assert 'container not found ("ended")' in errors(done)
 
 
-def test_attach_and_port_forward_say_that_they_are_not_supported(way: Way) -> None:
-    for words in (("attach", way.pod), ("port-forward", way.pod, ":80")):
-        done = way.kubectl.run(*words)
-        assert done.returncode == 1
-        assert "does not support" in errors(done)
+def test_port_forward_says_that_it_is_not_supported(way: Way) -> None:
+    done = way.kubectl.run("port-forward", way.pod, ":80")
+    assert done.returncode == 1
+    assert "does not support" in errors(done)
 
 
 def test_50_at_once_all_answer(node: Node, shared: Space, pods: dict[str, str], lab: Lab) -> None:
