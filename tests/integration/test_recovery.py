@@ -160,8 +160,9 @@ def cut(shared: Space) -> Cut:
     host = lab.host("host1")
     shared.create(*(pod(f"cut-{number}", container(image, resources=most_of_a_host())) for number in range(2)))
     shared.wait(is_ready, "cut-0", "cut-1")
-    shared.create(*(pod(f"leaves-{number}", container(image)) for number in range(2)))
-    before = shared.wait(is_ready, "cut-0", "cut-1", "leaves-0", "leaves-1")
+    leaves = [f"leaves-{number}" for number in range(6)]  # so many that some are there, however the hosts are laden
+    shared.create(*(pod(name, container(image)) for name in leaves))
+    before = shared.wait(is_ready, "cut-0", "cut-1", *leaves)
     there = [name for name, of in before.items() if host_of(of) == host.name and name.startswith(("cut", "leaves"))]
     host.cut()
     began = time.monotonic()

@@ -12,14 +12,13 @@ pytestmark = pytest.mark.lab
 
 # id: the field that is refused, the remedy, the Pod's spec, the container's fields
 REFUSED: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
-    "se-linux": (
-        "spec.securityContext.seLinuxOptions",
+    "app-armor": (
+        "spec.securityContext.appArmorProfile",
         "leave it out",
-        {"securityContext": {"seLinuxOptions": {"level": "s0"}}},
+        {"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}},
         {},
     ),
-    "host-path": ("spec.volumes[0].hostPath", "leave it out", {"volumes": [{"name": "v", "hostPath": {"path": "/etc"}}]}, {}),
-    "fs-group": ("spec.securityContext.fsGroup", "run as the user", {"securityContext": {"fsGroup": 7}}, {}),
+    "csi": ("spec.volumes[0].csi", "an ordinary node", {"volumes": [{"name": "v", "csi": {"driver": "x.example"}}]}, {}),
     "host-port": (
         "spec.containers[0].ports[0].hostPort",
         "use the Pod IP",
@@ -66,7 +65,7 @@ def test_other_pods_are_not_disturbed_by_refusals(refused: dict[str, Json]) -> N
 
 
 def test_refused_pod_has_nothing_on_a_host(refused: dict[str, Json]) -> None:
-    assert "podIP" not in refused["host-pid"]["status"]
+    assert "podIP" not in refused["csi"]["status"]
 
 
 def test_pod_that_fits_the_node_and_no_host_is_told_as_a_kubelet_does(refused: dict[str, Json], shared: Space) -> None:
