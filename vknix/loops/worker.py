@@ -116,6 +116,7 @@ class Worker:
     async def _turn(self, pod: Pod) -> float | None:
         handler = await self._handler(pod)  # before anything is looked at: nothing may change while it is looked at
         fit = await self._fit(pod)
+        self._seen = self._ledger.seen.get(self._uid)  # what comes later is for the next turn, also where a start has looked at it
         facts = self._facts(pod)
         self._judge(pod, facts, handler)
         self._tell_late(pod)
@@ -167,12 +168,12 @@ class Worker:
             return frozenset()
 
     def _facts(self, pod: Pod) -> PodFacts | None:
-        """What the Pod's host and its probes say."""
-        self._seen = self._ledger.seen.get(self._uid)
-        if self._seen is None:
+        """What the Pod's host and its probes say now."""
+        seen = self._ledger.seen.get(self._uid)
+        if seen is None:
             return None
         probed, hooked = self._ledger.probed.get(self._uid, {}), self._ledger.hooks.get(self._uid, {})
-        return known.facts(pod, self._seen, probed, hooked, self._doomed)
+        return known.facts(pod, seen, probed, hooked, self._doomed)
 
     async def _turn_gone(self) -> float | None:
         """The API server has no such Pod (any more)."""
