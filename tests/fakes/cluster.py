@@ -43,7 +43,8 @@ class Request:
 
 @dataclass
 class Fault:
-    """What to do to the next `times` requests that `matches`: an answer of `status` and `body`, `close` or `silence`."""
+    """What to do to the next `times` requests that `matches`: an answer of `status` and `body`, `close` or `silence`; or the true
+    answer, once `held` is set."""
 
     matches: Callable[[Request], bool]
     times: int = 1
@@ -52,6 +53,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     close: bool = False
     silence: bool = False
+    held: asyncio.Event | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ class Cluster:
         fault = next((fault for fault in self.faults if fault.times > 0 and fault.matches(seen)), None)
         if fault is not None:
             fault.times -= 1
-            return await self._fail(fault, request)
+            if fault.held is None:
+                return await self._fail(fault, request)
+            await fault.held.wait()
         try:
             path = Path.parse(request.path)
             if seen.query.get("watch") == "true":

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from tests.fakes.cluster import Fault, until
-from tests.loops.world import Call, World, pod
+from tests.loops.world import QUICK, Call, World, pod
 
 
 async def test_pod_is_bound_before_anything_of_it_is_made(world: World) -> None:
@@ -92,6 +93,28 @@ async def test_one_pod_at_a_time_has_one_worker_and_none_waits_for_another(world
         held.set()
         await world.runs("slow")
     assert most == 1
+
+
+async def test_end_while_files_are_made_anew_is_restarted_at_once(world: World) -> None:
+    """The turn that made the files began before the end: nobody waits for the host to say more than that."""
+    world.times = replace(QUICK, told=3600.0)
+    settings = {"metadata": {"name": "settings", "namespace": "default"}, "data": {"a": "1"}}
+    world.cluster.put("configmaps", settings)
+    volume = {"name": "v", "configMap": {"name": "settings"}}
+    uid = world.put(pod("web", restartPolicy="Always", volumes=[volume]))
+    async with world.process() as process:
+        await world.runs("web")
+        await world.settled()
+        read = Fault(lambda request: request.path.endswith("/configmaps/settings"), held=asyncio.Event())
+        world.cluster.faults.append(read)
+        world.cluster.put("configmaps", {**settings, "data": {"a": "2"}})
+        await until(lambda: read.times == 0)
+        world.host_of("web").end(uid, "main", 1)
+        await until(lambda: process.ledger.seen[uid].containers["main"].exits)
+        assert read.held is not None
+        read.held.set()
+        before = len(process.provider.calls)
+        await until(lambda: any(call.run == ("main",) for call in process.provider.calls[before:]))
 
 
 async def test_api_server_that_fails_for_a_while_only_delays(world: World) -> None:

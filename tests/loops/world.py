@@ -113,6 +113,7 @@ class World:
     client: Client
     hosts: dict[str, FakeHost]
     strict_limits: bool = False
+    times: Times = QUICK
     epochs: "count[int]" = field(default_factory=lambda: count(1))
 
     @asynccontextmanager
@@ -123,7 +124,7 @@ class World:
         ledger, objects, events = Ledger(), Objects(self.client), Recorder(self.client, NODE)
         provider = Noting(self.cluster, *self.hosts.values(), epoch=epoch)
         settings = PodSettings(NODE, "192.0.2.1", "cluster.local", (), self.strict_limits)
-        tools = Tools(self.client, provider, objects, events, settings, QUICK)
+        tools = Tools(self.client, provider, objects, events, settings, self.times)
         node = NodeSettings(NODE, "192.0.2.1", 10250, {"shape": "fake"}, (), (), "0")
         heartbeat = Heartbeat(ledger, self.client, provider, events, lease, node, ("10.1.0.0/16",), tools.hosts_changed)
         made = Process(ledger, provider, Pods(ledger, tools))
