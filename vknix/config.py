@@ -1,34 +1,23 @@
 """The configuration file in, frozen dataclasses out; or all its mistakes at once, each by its path."""
 
-import base64
-import binascii
 import ipaddress
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NewType
+from typing import Literal
 
 from vknix import strict
 from vknix.core import sysctls
 from vknix.core.facts import HostName, StorePath
 from vknix.core.handlers import Handler
-from vknix.core.image import parse as parse_image
-from vknix.errors import ConfigError, Mistake, Refused
+from vknix.errors import ConfigError, Mistake
+from vknix.scalars import Address, Cidr, Count, HostKey, Modes, NodeName, Port, UserId, scalars
 
 API_VERSION = "vknix.io/v1alpha1"
 KIND = "Configuration"
 
-# Strings that were checked where they were read. Addresses and CIDRs are in the shortest form.
-Address = NewType("Address", str)
-Cidr = NewType("Cidr", str)
-NodeName = NewType("NodeName", str)
-HostKey = NewType("HostKey", str)
-Port = NewType("Port", int)
-Count = NewType("Count", int)
-UserId = NewType("UserId", tuple[int, int])  # a user and its group
-Modes = NewType("Modes", tuple[tuple[str, int], ...])  # of files, by path
-
+_HANDLERS = tuple(handler.value for handler in Handler)
+_SSH, _KUBELET, _PODS, _NO_MODES = Port(22), Port(10250), Count(110), Modes(())
 _WHY_CA = "the CA of the API server's kubelet client certificate; a node may not read it from the cluster"
 _WHY_KEYS = "the host's public keys, as `ssh-keyscan HOST` prints them; without, anybody could be this host"
 
@@ -72,7 +61,7 @@ class Host:
     address: str
     key_file: Path
     host_keys: tuple[HostKey, ...] = field(metadata={"missing": _WHY_KEYS})
-    port: Port = Port(22)
+    port: Port = _SSH
     user: str = "root"
     pod_cidr: Cidr | None = field(default=None, metadata={"key": "podCIDR"})
 
@@ -85,11 +74,11 @@ class Node:
     address: Address
     hosts: tuple[Host, ...]
     kubeconfig: Path | None = None
-    port: Port = Port(10250)
+    port: Port = _KUBELET
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = (DEFAULT_TAINT,)
     pod_cidrs: tuple[Cidr, ...] = field(default=(), metadata={"key": "podCIDRs"})
-    max_pods: Count = Count(110)
+    max_pods: Count = _PODS
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +93,7 @@ class Image:
     env: Mapping[str, str] = field(default_factory=dict)
     user: UserId | None = None
     working_dir: str = "/"
-    modes: Modes = Modes(())
+    modes: Modes = _NO_MODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +123,7 @@ def parse(text: str, folder: Path) -> Config:
     if not isinstance(tree, dict):
         raise ConfigError((Mistake("", f"must be a mapping that begins with `apiVersion: {API_VERSION}` and `kind: {KIND}`"),))
     rest = {key: value for key, value in tree.items() if key not in {"apiVersion", "kind"}}
-    config, mistakes = strict.convert(Config, rest, _scalars(folder))
+    config, mistakes = strict.convert(Config, rest, scalars(folder))
     mistakes = (*_wrong_version(tree), *mistakes, *(_disagreements(config) if config is not None else ()))
     if config is None or mistakes:
         raise ConfigError(mistakes)
@@ -147,106 +136,6 @@ def _wrong_version(tree: Mapping[str, object]) -> Iterator[Mistake]:
         found = tree.get(key)
         if found != wanted:
             yield Mistake(key, f"must be {wanted}, not {strict.kind_of(found)}" if key in tree else f"missing: must be {wanted}")
-
-
-def _scalars(folder: Path) -> strict.Scalars:
-    return {
-        Path: lambda value: _file(value, folder),
-        Address: _address,
-        Cidr: _cidr,
-        NodeName: lambda value: _match(value, _SUBDOMAIN, 253, "a DNS name in lower case"),
-        HostName: lambda value: _match(value, _SUBDOMAIN, 63, "a name of lower-case letters, digits, '-' and '.'"),
-        HostKey: _host_key,
-        Port: lambda value: strict.number(value, 1, 65535),
-        Count: lambda value: strict.number(value, 1, 100_000),
-        StorePath: _store_path,
-        UserId: _user,
-        Modes: _modes,
-    }
-
-
-def _file(value: object, folder: Path) -> Path:
-    path = folder / Path(strict.string(value)).expanduser()
-    if not path.is_file():
-        raise strict.Invalid(f"{path} is not a file" if path.exists() else f"{path} does not exist")
-    return path
-
-
-def _address(value: object) -> str:
-    try:
-        return str(ipaddress.ip_address(strict.string(value)))
-    except ValueError:
-        raise strict.Invalid(f"must be an IP address, not {strict.kind_of(value)}") from None
-
-
-def _cidr(value: object) -> str:
-    text = strict.string(value)
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise strict.Invalid(f"must be a CIDR such as 10.244.3.0/24, not {strict.kind_of(value)}") from None
-    if str(network) != str(ipaddress.ip_interface(text)):
-        raise strict.Invalid(f"must be the CIDR of a network, not of an address in it; did you mean {network}?")
-    return str(network)
-
-
-_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-
-
-def _match(value: object, pattern: re.Pattern[str], longest: int, what: str) -> str:
-    text = strict.string(value)
-    if len(text) > longest or not pattern.fullmatch(text):
-        raise strict.Invalid(f"must be {what} (at most {longest} characters), not {text!r}")
-    return text
-
-
-def _host_key(value: object) -> str:
-    """`<type> <base64>[ comment]`, in which the decoded part repeats the type."""
-    words = strict.string(value).split()
-    try:
-        blob = base64.b64decode(words[1], validate=True)
-    except (IndexError, binascii.Error):
-        blob = b""
-    length = int.from_bytes(blob[:4], "big")
-    if not blob or blob[4 : 4 + length] != words[0].encode():
-        raise strict.Invalid(
-            "must be a public key such as `ssh-ed25519 AAAA...`, as `ssh-keyscan HOST` prints it after the host's name"
-        )
-    return " ".join(words[:2])
-
-
-def _store_path(value: object) -> str:
-    text = strict.string(value)
-    try:
-        exact = parse_image(text, "").path == text
-    except Refused:
-        exact = False
-    if not exact:
-        raise strict.Invalid(f"must be a store path, /nix/store/HASH-NAME, not {text!r}")
-    return text
-
-
-def _user(value: object) -> tuple[int, int]:
-    """`uid` or `uid:gid`, numbers: a closure has no users by name."""
-    match = re.fullmatch(r"(\d{1,10})(?::(\d{1,10}))?", strict.string(value))
-    if not match:
-        raise strict.Invalid(f"must be a user's number, or user:group, as a quoted string, not {value!r}")
-    return int(match[1]), int(match[2] or 0)
-
-
-def _modes(value: object) -> tuple[tuple[str, int], ...]:
-    if not isinstance(value, dict):
-        raise strict.Invalid(f"must be a mapping of paths to modes, not {strict.kind_of(value)}")
-    for path, mode in value.items():
-        if not isinstance(path, str) or not path.startswith("/") or ".." in path.split("/") or "\n" in path:
-            raise strict.Invalid(f"has {path!r}, which is no absolute path")
-        if not isinstance(mode, str) or not re.fullmatch("[0-7]{3,4}", mode):
-            raise strict.Invalid(f'{path}: must be an octal mode as a quoted string such as "4755"')
-    return tuple((path, int(mode, 8)) for path, mode in value.items())
-
-
-_HANDLERS = tuple(handler.value for handler in Handler)
 
 
 def _disagreements(config: Config) -> Iterator[Mistake]:

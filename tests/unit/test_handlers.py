@@ -38,6 +38,14 @@ def test_the_node_lists_the_default_and_each_name() -> None:
     assert [each["name"] for each in handlers.runtime_handlers({"runc": "nspawn"})] == ["", "nixos", "nspawn", "runc", "unit"]
 
 
+def test_the_node_says_what_each_handler_can_do() -> None:
+    can = {each["name"]: each["features"] for each in handlers.runtime_handlers({"runc": "nspawn"})}
+    for name in ("", "nspawn", "runc"):
+        assert can[name] == {"recursiveReadOnlyMounts": True, "userNamespaces": True}
+    assert can["nixos"] == {"recursiveReadOnlyMounts": True, "userNamespaces": False}
+    assert can["unit"] == {"recursiveReadOnlyMounts": False, "userNamespaces": False}
+
+
 def spec(own: dict[str, Any] | None = None, **of_pod: Any) -> dict[str, Any]:
     return {"containers": [container(**(own or {}))], **of_pod}
 

@@ -44,5 +44,10 @@ def _no_sandbox(why: str, remedy: str) -> Refused:
 
 def runtime_handlers(more: Mapping[str, str]) -> list[dict[str, Any]]:
     """The Node's status.runtimeHandlers; the default has no name there."""
-    features = {"recursiveReadOnlyMounts": False, "userNamespaces": False}
-    return [{"name": name, "features": dict(features)} for name in ("", *sorted(known(more)))]
+    names = {"": DEFAULT, **known(more)}
+    return [{"name": name, "features": _features(names[name])} for name in sorted(names)]
+
+
+def _features(of: Handler) -> dict[str, bool]:
+    """A service has no mounts or users of its own; a system's init is the host's root."""
+    return {"recursiveReadOnlyMounts": of is not Handler.UNIT, "userNamespaces": of is Handler.NSPAWN}

@@ -5,20 +5,18 @@ bug (anything else: reported with its trace, backed off; the node lives on).
 """
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from vknix import log as logs
-from vknix.core import decide, ending, fields, happenings, host_network, known, resize, status, sysctls
+from vknix.core import decide, ending, happenings, host_network, known, resize, status
 from vknix.core import pod as pods
 from vknix.core.container_status import View
 from vknix.core.decide import Row, Step, Turn
-from vknix.core.facts import HostFacts, HostName, HostState, PodFacts, Uid
-from vknix.core.handlers import Handler
+from vknix.core.facts import HostState, PodFacts, Uid
 from vknix.core.happenings import Happening
 from vknix.core.known import Doomed
 from vknix.core.pod import Pod, PodRecord
@@ -28,14 +26,13 @@ from vknix.kube import api
 from vknix.ledger import Ledger
 from vknix.loops.ending import Ender
 from vknix.loops.hooks import Hooks
+from vknix.loops.placing import Placing
 from vknix.loops.starting import Starter
 from vknix.loops.together import both
 from vknix.loops.tools import Tools
 from vknix.provider import Place
 
 log = logging.getLogger(__name__)
-
-HOST_ANNOTATION = "vknix.io/host"  # which host a Pod is bound to; written before anything of it is made there
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +65,8 @@ class Worker:
         self._again = asyncio.Event()
         self._failures = 0
         self._starter = Starter(tools)
-        self._refused: Refused | None = None
+        self._placing = Placing(uid, ledger, tools, self._starter)
         self._late: set[str] = set()  # ephemeral containers whose refusal was told
-        self._unreadable: Refused | None = None  # an image name, which can be put right in place
         self._before: PodFacts | None = None
         self._seen: PodFacts | None = None  # as its host has told it, when this turn began
         self._acted: _Acted | None = None
@@ -114,16 +110,16 @@ class Worker:
             return time.time() + backoff[min(self._failures, len(backoff)) - 1]
 
     async def _turn(self, pod: Pod) -> float | None:
-        handler = await self._handler(pod)  # before anything is looked at: nothing may change while it is looked at
-        fit = await self._fit(pod)
+        handler = await self._placing.handler(pod)  # before anything is looked at: nothing may change while it is looked at
+        fit = await self._placing.fit(pod)
         self._seen = self._ledger.seen.get(self._uid)  # what comes later is for the next turn, also where a start has looked at it
         facts = self._facts(pod)
-        self._judge(pod, facts, handler)
+        self._placing.judge(pod, facts, handler)
         self._tell_late(pod)
         fitting = {name: of for name, of in self._ledger.hosts.items() if fit is None or name in fit}
-        place = self._place(resize.in_force(pod, facts), facts, fitting)
-        lost = self._lost(pod, place)
-        resizing = self._resizing(pod, facts, place) if lost is None else None
+        place = self._placing.place(resize.in_force(pod, facts), facts, fitting)
+        lost = self._placing.lost(pod, place)
+        resizing = self._placing.resizing(pod, facts, place) if lost is None else None
         facts = resize.doomed(facts, resizing)
         if facts is not None and lost is None:
             self._tell_events(pod, facts)
@@ -154,19 +150,6 @@ class Worker:
             case _:
                 return time.time() + self._tools.times.held if fit is not None and not fit else None
 
-    async def _fit(self, pod: Pod) -> frozenset[HostName] | None:
-        """The hosts where its claims can be mounted: none while they are not bound. None: it asks for nothing of that kind."""
-        if decide.row(pod, time.time()) is not Row.WANTED:
-            self._tools.objects.forget(pod.uid)
-            return None
-        if self._refused or self._told_place(pod, self._ledger.seen.get(self._uid)) is not None:
-            return None
-        try:
-            return await self._starter.hosts(pod, tuple(self._ledger.hosts))
-        except Refused as refusal:
-            self._tools.tell(pod, Happening(refusal.reason, str(refusal), warning=True))
-            return frozenset()
-
     def _facts(self, pod: Pod) -> PodFacts | None:
         """What the Pod's host and its probes say now."""
         seen = self._ledger.seen.get(self._uid)
@@ -195,98 +178,10 @@ class Worker:
                 pass
         return None
 
-    async def _handler(self, pod: Pod) -> Handler | None:
-        """Of a Pod that no host has shown yet; None where that is not to be had now: its start will say so, and try again."""
-        if self._uid in self._ledger.seen:
-            return None
-        try:
-            return await self._starter.handler(pod, None)
-        except Refused:
-            return None
-
-    def _judge(self, pod: Pod, facts: PodFacts | None, handler: Handler | None) -> None:
-        if facts is not None or handler is None or decide.row(pod, time.time()) is not Row.WANTED or self._refused is not None:
-            return
-        unreadable = None
-        try:
-            spec = json.loads(self._ledger.wanted[self._uid].raw)["spec"]
-            spec.pop("ephemeralContainers", None)  # each is judged by itself
-            fields.check(spec, handler, self._tools.settings.aliases)
-            sysctls.check(pod, self._tools.settings.allowed_unsafe_sysctls)
-        except Refused as refusal:
-            if refusal.reason != "InvalidImageName":
-                self._refuse(pod, refusal)
-            else:
-                unreadable = refusal
-                if str(self._unreadable) != str(refusal):
-                    self._tools.tell(pod, Happening("Failed", f"Error: {refusal}", warning=True))
-        self._unreadable = unreadable
-
     def _tell_late(self, pod: Pod) -> None:
         for name in pod.late.keys() - self._late:
             self._tools.tell(pod, Happening("Failed", f"Error: {pod.late[name]}", name, warning=True))
         self._late = set(pod.late)
-
-    def _refuse(self, pod: Pod, refusal: Refused) -> None:
-        self._refused = refusal
-        self._tools.tell(pod, Happening(refusal.reason, str(refusal), warning=True))
-
-    def _place(self, pod: Pod, facts: PodFacts | None, hosts: Mapping[HostName, HostFacts]) -> Place | None:
-        """As the Pod itself says, else as its host does, else chosen now; None where it has no place and gets none yet."""
-        place = self._told_place(pod, facts)
-        if place is not None:
-            self._tools.provider.adopt(pod, place)
-            return place
-        nowhere = self._lost(pod, None) is not None or (not hosts and bool(self._ledger.hosts))
-        if decide.row(pod, time.time()) is not Row.WANTED or self._refused or self._unreadable or nowhere:
-            return None
-        try:
-            place = self._tools.provider.place(pod, hosts)
-            self._starter.check_limits(pod, self._ledger.hosts[place.host])
-        except Refused as refusal:
-            self._tools.provider.release(pod.uid)  # its limits may be refused where it had been given room
-            self._refuse(pod, refusal)
-            return None
-        return place
-
-    def _told_place(self, pod: Pod, facts: PodFacts | None) -> Place | None:
-        """As its host says, else as the Pod does. An annotation alone is no word of ours: the Pod's author may have written it."""
-        annotated = (pod.metadata.annotations or {}).get(HOST_ANNOTATION) if pod.status.get("hostIP") else None
-        host = facts.host if facts is not None else annotated
-        if host is None:
-            return None
-        told = () if pod.spec.host_network else tuple(each["ip"] for each in pod.status.get("podIPs") or ())
-        return Place(HostName(host), told or (facts.addresses if facts is not None else ()))
-
-    def _lost(self, pod: Pod, place: Place | None) -> str | None:
-        """Why the Pod's host can't be asked; None: what is known is all there is."""
-        hosts = self._ledger.hosts
-        if place is not None:
-            host = hosts.get(place.host)
-            if host is None:
-                return f"host {place.host} is not in the configuration" if hosts else "no host is known yet"
-            return None if host.state is HostState.LISTED else f"host {host.name} does not answer: {host.message or 'connecting'}"
-        if pod.uid in self._tools.inherited:
-            unlisted = sorted(name for name, host in hosts.items() if host.state is not HostState.LISTED)
-            if unlisted or not hosts:
-                return f"it may run on a host that was not asked yet: {', '.join(unlisted) or 'none is known'}"
-        return None
-
-    def _is_unasked(self, name: HostName) -> bool:
-        hosts = self._ledger.hosts
-        return hosts[name].state is HostState.UNKNOWN if name in hosts else not hosts
-
-    def _resizing(self, pod: Pod, facts: PodFacts | None, place: Place | None) -> Resize | None:
-        """What changes of its resources; the room for it is taken where there is some."""
-        wanted = resize.wanted(pod, facts)
-        if wanted is None or place is None:
-            return None
-        try:
-            resize.check_limits(pod, facts, self._ledger.hosts[place.host])
-            self._tools.provider.resize(pod, place, self._ledger.hosts)
-        except Refused as refusal:
-            return Resize(refused=refusal)
-        return wanted
 
     async def _report(
         self, pod: Pod, facts: PodFacts | None, place: Place | None, lost: str | None, resizing: Resize | None
@@ -295,11 +190,11 @@ class Worker:
 
         The place is written and answered before anything is made there: a Pod never has two hosts.
         """
-        if lost is not None and (place is None or self._is_unasked(place.host)):
+        if lost is not None and (place is None or self._placing.is_unasked(place.host)):
             return pod  # what was told before this process began stays until the host has answered, or has not in time
         held = self._starter.held
-        if self._unreadable is not None:
-            held = {container.name: self._unreadable for _, container in pods.containers(pod)}
+        if self._placing.unreadable is not None:
+            held = {container.name: self._placing.unreadable for _, container in pods.containers(pod)}
         host = self._ledger.hosts.get(place.host) if place is not None else None
         own = place.addresses if place is not None else ()
         host_ips, pod_ips = host_network.ips(pod, host, self._tools.settings.node_address, own)
@@ -307,7 +202,7 @@ class Worker:
             facts=facts,
             now=time.time(),
             lost=lost,
-            refused=self._refused,
+            refused=self._placing.refused,
             held=held,
             host_ips=host_ips,
             pod_ips=pod_ips,
@@ -316,8 +211,8 @@ class Worker:
         )
         changed = status.patch(pod.status, status.pod_status(resize.in_force(pod, facts), view))
         patch: dict[str, Any] = {"status": changed} if changed else {}
-        if place is not None and (pod.metadata.annotations or {}).get(HOST_ANNOTATION) != place.host:
-            patch["metadata"] = {"annotations": {HOST_ANNOTATION: place.host}}
+        if place is not None and (pod.metadata.annotations or {}).get(status.HOST_ANNOTATION) != place.host:
+            patch["metadata"] = {"annotations": {status.HOST_ANNOTATION: place.host}}
         return await self._patch(pod, patch) if patch else pod
 
     async def _patch(self, pod: Pod, patch: dict[str, Any]) -> Pod:
