@@ -10,7 +10,7 @@ from vknix.kube import api, auth
 from vknix.kube.client import Client
 from vknix.node import host_specs
 from vknix.nspawn import host as hosts
-from vknix.nspawn import read
+from vknix.nspawn import registration
 from vknix.nspawn.ssh import Address, Link
 
 _CHECK_S = 60.0
@@ -104,11 +104,11 @@ async def _host(host: Address) -> list[Finding]:
         return [Finding(subject, ok=False, text=hosts.NO_TOOL)]
     try:
         async with asyncio.timeout(_CHECK_S), Link.open(host) as link:
-            told = read.registration((await link.run(read.REGISTER)).decode(errors="replace"))
+            told = registration.parse((await link.run(registration.REGISTER)).decode(errors="replace"))
             forwards = (await link.run("systemctl is-system-running || :")).decode().strip()
     except (VknixError, TimeoutError, ConfigError) as error:
         return [Finding(subject, ok=False, text=str(error))]
-    problems = [Finding(subject, ok=False, text=problem) for problem in read.problems(told)]
-    warnings = [Finding(subject, ok=None, text=warning) for warning in read.warnings(told)]
+    problems = [Finding(subject, ok=False, text=problem) for problem in registration.problems(told)]
+    warnings = [Finding(subject, ok=None, text=warning) for warning in registration.warnings(told)]
     fit = f"{told['os']}, {told['systemd'].split(' (')[0]}, {told['nix']}, {told['cpus']} CPUs, systemd is {forwards}"
     return [*(problems or [Finding(subject, ok=True, text=fit)]), *warnings]

@@ -17,7 +17,7 @@ from tests.unit.test_status import apply
 from vknix.core import restart
 from vknix.core.facts import ContainerFacts, HostName, ImageFacts, ImageState, PodFacts, Reason, State, Uid
 from vknix.core.status import patch, pod_status
-from vknix.nspawn import paths, read, tree
+from vknix.nspawn import paths, read, registration, tree
 from vknix.nspawn.read import Found, Unit, pod_facts
 from vknix.nspawn.tree import Entry, File
 
@@ -342,17 +342,17 @@ def test_names_of_logs_that_are_none_are_left_out() -> None:
 def test_scripts_are_scripts() -> None:
     parses(read.list_script())
     parses(read.list_script([UID32]))
-    parses(read.REGISTER)
+    parses(registration.REGISTER)
 
 
 def registered() -> dict[str, str]:
-    done = subprocess.run(["dash"], input=read.REGISTER, capture_output=True, text=True, check=False)
-    return read.registration(done.stdout)
+    done = subprocess.run(["dash"], input=registration.REGISTER, capture_output=True, text=True, check=False)
+    return registration.parse(done.stdout)
 
 
 def test_this_machine_registers() -> None:
     told_of = registered()
-    facts = read.host_facts(HOST, "192.0.2.1", told_of, 62)
+    facts = registration.host_facts(HOST, "192.0.2.1", told_of, 62)
     assert facts.cpu_milli >= 1000
     assert facts.memory_bytes > 1 << 20
     assert facts.storage_bytes > 0
@@ -388,19 +388,19 @@ GOOD = {
     ],
 )
 def test_a_problem_comes_with_its_remedy(change: dict[str, str], said: str | None) -> None:
-    problems = list(read.problems({**GOOD, **change}))
+    problems = list(registration.problems({**GOOD, **change}))
     assert len(problems) == (said is not None)
     assert said is None or said in problems[0]
 
 
 def test_limits_that_cant_be_enforced_are_warned_of() -> None:
-    assert list(read.warnings(GOOD)) == []
-    assert len(list(read.warnings({**GOOD, "controllers": "pids"}))) == 2
+    assert list(registration.warnings(GOOD)) == []
+    assert len(list(registration.warnings({**GOOD, "controllers": "pids"}))) == 2
 
 
 def test_registration_keeps_values_of_many_words_and_the_files() -> None:
     resolv_conf = "nameserver 1.1.1.1\nsearch a b\n"
-    told_of = read.registration(f"os NixOS 26.05 (Yarara)\nsystemd \nhosts\n::1 box\n\nresolv_conf\n{resolv_conf}")
+    told_of = registration.parse(f"os NixOS 26.05 (Yarara)\nsystemd \nhosts\n::1 box\n\nresolv_conf\n{resolv_conf}")
     assert told_of == {"os": "NixOS 26.05 (Yarara)", "systemd": "", "hosts": "::1 box\n", "resolv_conf": resolv_conf}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from vknix.core.facts import HostFacts, HostName, HostState
 from vknix.errors import HostFailed, Unreachable
 from vknix.nspawn import bus as buses
-from vknix.nspawn import network, paths, read, tree, unit
+from vknix.nspawn import network, paths, registration, tree, unit
 from vknix.nspawn.closures import Source
 from vknix.nspawn.plan import Settings
 from vknix.nspawn.session import Network, Session, checked
@@ -93,11 +93,11 @@ class Host:
             await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1] if failures else 0.2)
 
     async def _follow(self, link: Link) -> None:
-        told = read.registration((await link.run(read.REGISTER)).decode(errors="replace"))
-        facts = read.host_facts(self.name, self.to.address, told, self.facts.pods)
+        told = registration.parse((await link.run(registration.REGISTER)).decode(errors="replace"))
+        facts = registration.host_facts(self.name, self.to.address, told, self.facts.pods)
         if facts.problems:
             raise HostFailed(f"host {self.name} can't run Pods: {'; '.join(facts.problems)}")
-        self.warnings = tuple(read.warnings(told))
+        self.warnings = tuple(registration.warnings(told))
         await _claim(link, self._settings.epoch)
         tool = await _install_tool(link)
         async with buses.connect(link, "vk-") as bus, asyncio.TaskGroup() as tasks:
