@@ -179,6 +179,7 @@ async def test_pings_that_nobody_reads_the_answers_of_end_the_connection(kubelet
             while True:
                 client.writer.write(flood)
                 await client.writer.drain()
+                await asyncio.sleep(0)  # drain gives way to a full buffer only: without, the loop may never hear of the end
         async with asyncio.timeout(1):
             await kubelet.provider.cancelled.wait()
 
