@@ -104,7 +104,7 @@ def _description(plan: PodPlan, options: Options) -> Iterator[str]:
     yield "\n## files"
     yield from _listing(files.files(plan, "", "0"))
     yield "\n## script"
-    yield unit.sync(plan, tuple(machine.container for machine in plan.machines), {}, settings).rstrip()
+    yield unit.sync(plan, {machine.container: 0 for machine in plan.machines}, {}, settings).rstrip()
 
 
 def _listing(entries: list[tree.Entry]) -> Iterator[str]:

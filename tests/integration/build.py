@@ -65,6 +65,11 @@ def most_of_a_host() -> Json:
     return {"requests": {"cpu": f"{(os.cpu_count() or 1) * 600}m"}}
 
 
+def third_of_a_host() -> Json:
+    """Beside one that has most of it, a host has room for one such Pod."""
+    return {"requests": {"cpu": f"{(os.cpu_count() or 1) * 300}m"}}
+
+
 def status(of: Json, name: str = "main") -> Json:
     """The status of one container, of whichever kind; empty while there is none."""
     told = of.get("status", {})

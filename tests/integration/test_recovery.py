@@ -25,6 +25,7 @@ from tests.integration.build import (
     status,
     tell,
     terminated,
+    third_of_a_host,
     uid32,
     wait_as_before,
     with_data,
@@ -249,7 +250,7 @@ class Downs:
 def downs(shared: Space) -> Downs:
     """host1 is rebooted, host2 loses its power."""
     lab, image = shared.lab, shared.lab.image_busybox
-    for policy, resources in (("Always", most_of_a_host()), ("Never", {})):
+    for policy, resources in (("Always", most_of_a_host()), ("Never", third_of_a_host())):
         names = [f"{policy.lower()}-{number}" for number in range(2)]
         shared.create(*(pod(name, container(image, resources=resources), restart=policy) for name in names))
         shared.wait(is_ready, *names)

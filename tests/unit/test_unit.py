@@ -36,10 +36,22 @@ class Host:
 
     def sync(self, of: PodPlan, lost: dict[str, int] | None = None, epoch: int = 7) -> int:
         of = replace(of, addresses=())
-        script = unit.sync(of, (), lost or {}, replace(SETTINGS, epoch=epoch))
+        script = unit.sync(of, {}, lost or {}, replace(SETTINGS, epoch=epoch))
         entries = files.files(of, self.local(script), "n")
         subprocess.run(["tar", "-xpf", "-", "-C", self.root], input=tree.pack(entries), check=True)
         return subprocess.run(["sh", self.run / "sync-n"], check=False).returncode
+
+    def start(self, of: PodPlan, attempt: int) -> tuple[list[str], bool]:
+        """What the script said of containers, and whether it asked systemd for anything."""
+        of, asked = replace(of, addresses=()), self.root / "asked"
+        (self.root / "bin").mkdir(exist_ok=True)
+        (self.root / "bin/systemd-run").write_text(f"#!/bin/sh\ntouch {asked}\n")
+        (self.root / "bin/systemd-run").chmod(0o755)
+        script = unit.sync(of, {"main": attempt}, {}, SETTINGS)
+        script = self.local(script).replace(f"PATH={paths.SEARCH}", f"PATH={self.root}/bin:{paths.SEARCH}", 1)
+        (self.run / "net").write_text("1\n")
+        done = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
+        return done.stdout.splitlines()[:-1], asked.exists()
 
     def local(self, script: str) -> str:
         for path in ("/run/vknix", "/var/lib/vknix", "/run/systemd"):
@@ -65,15 +77,27 @@ def test_every_script_is_one() -> None:
     both = plan(pod(container("a"), container("b"), volumes=EMPTY))
     names = tuple(machine.container for machine in both.machines)
     for script in (
-        unit.sync(of, ("main",), {"main": 3}, SETTINGS),
-        unit.sync(both, names, {}, SETTINGS),
-        unit.sync(both, (), {}, SETTINGS),
+        unit.sync(of, {"main": 4}, {"main": 3}, SETTINGS),
+        unit.sync(both, dict.fromkeys(names, 0), {}, SETTINGS),
+        unit.sync(both, {}, {}, SETTINGS),
         unit.prepare(both, SETTINGS),
         unit.stop(UID32, names, kill=True, gently=False, epoch=7),
         unit.stop(UID32, names, kill=False, gently=True, epoch=7),
         unit.clean(UID32, names, 7),
     ):
         parses(script)
+
+
+@pytest.mark.parametrize(
+    ("ends", "attempt", "said"),
+    [(0, 0, []), (1, 1, []), (1, 2, []), (1, 0, ["ahead main"]), (3, 1, ["ahead main"])],
+)
+def test_attempt_that_has_ended_is_not_begun_again(host: Host, ends: int, attempt: int, said: list[str]) -> None:
+    of = plan(pod())
+    host.sync(of)
+    (host.var / "c/main").mkdir(parents=True, exist_ok=True)
+    (host.var / "c/main/facts").write_text("{}\n" * ends)
+    assert host.start(of, attempt) == (said, not said)
 
 
 def test_what_a_killed_nspawn_leaves_is_cleaned(host: Host) -> None:
@@ -108,7 +132,7 @@ def test_odd_mount_paths_and_keys_break_no_script(one: str, other: str) -> None:
         ),
         Fetched({ObjectKey("ConfigMap", "c"): {"k": b""}}),
     )
-    parses(unit.sync(of, ("main",), {}, SETTINGS))
+    parses(unit.sync(of, {"main": 0}, {}, SETTINGS))
 
 
 @settings(max_examples=20, deadline=None)
@@ -119,7 +143,7 @@ def test_the_shell_hands_on_each_word_as_it_is(paths: list[str]) -> None:
     of = plan(pod(container(volumeMounts=[{"name": "v", "mountPath": path} for path in paths]), volumes=EMPTY))
     machine = of.machines[0]
     wanted = [*unit.systemd_run(of, machine, SETTINGS), *unit.exec_start(of, machine, SETTINGS)]
-    script = "start() { shift 2; printf '%s\\0' \"$@\"; }\n" + unit._start_script(of, machine, SETTINGS)
+    script = "start() { shift 5; printf '%s\\0' \"$@\"; }\n" + unit._start_script(of, machine, 0, SETTINGS)
     done = subprocess.run(["dash"], input=script.encode(), capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == wanted
 
@@ -136,7 +160,7 @@ def test_a_mount_path_is_one_word_of_a_bind(path: str, option: str) -> None:
 def test_secrets_are_in_files_of_mode_0600_and_nowhere_else() -> None:
     secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
     of = plan(pod(container(env=[secret])), Fetched({ObjectKey("Secret", "s"): {"k": b"hunter2"}}))
-    assert "hunter2" not in unit.sync(of, ("main",), {}, SETTINGS)
+    assert "hunter2" not in unit.sync(of, {"main": 0}, {}, SETTINGS)
     modes = {entry.mode for entry in all_entries(of) if isinstance(entry, File) and b"hunter2" in entry.data}
     assert modes == {0o600}
 

@@ -131,6 +131,11 @@ def refused_limits(answer: bytes) -> dict[str, str]:
     return {words[1]: words[2] for words in lines if len(words) == 3 and words[2]}
 
 
+def ahead(answer: bytes) -> list[str]:
+    """`ahead CONTAINER` lines of a sync."""
+    return [line.removeprefix("ahead ") for line in answer.decode(errors="replace").splitlines() if line.startswith("ahead ")]
+
+
 def moment(marker: bytes) -> float:
     """By the host's clock; what stands before the last line is no part of it."""
     return float(marker.split()[-1]) if marker.strip() else 0.0

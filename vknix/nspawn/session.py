@@ -12,9 +12,10 @@ from typing import Protocol
 from vknix.core.facts import HostName, PodFacts, StorePath
 from vknix.errors import Deposed, Refused, Unreachable
 from vknix.nspawn import bus as buses
-from vknix.nspawn import files, limits, network, paths, read, spaces, swap, tree, unit
+from vknix.nspawn import files, guesses, limits, network, paths, read, spaces, swap, tree, unit
 from vknix.nspawn.bus import Bus
 from vknix.nspawn.closures import Closures, Source
+from vknix.nspawn.guesses import Guesses
 from vknix.nspawn.plan import PodPlan, Settings
 from vknix.nspawn.read import Found, Unit
 from vknix.nspawn.ssh import Finished, Link
@@ -107,11 +108,11 @@ class Session:
 
     def _ended(self, name: str, before: Unit | None, after: Unit | None) -> None:
         """But for the end of an earlier unit, where its successor has been asked for meanwhile."""
-        if self.units.get(name) is not before:
+        if self.units.get(name) is not before or not guesses.came_true(before, self._ends(name)):
             return
         if after is not None:
             self.units[name] = after
-        elif before is None or before.id or before.attempt is None or self._ends(name) > before.attempt:
+        else:
             self.units.pop(name, None)
 
     def _ends(self, name: str) -> int:
@@ -189,13 +190,17 @@ class Session:
         nonce = secrets.token_hex(6)
         lost = self._lost_attempts(plan.uid32, run)
         resized = self._resized(plan, run)
-        script = unit.sync(plan, run, lost, self.settings, resized)
+        attempts = {name: self._attempt(plan.uid32, name, lost) for name in run}
+        script = unit.sync(plan, attempts, lost, self.settings, resized)
         archive = tree.pack(files.files(plan, script, nonce))
         unpack = "tar --xattrs --xattrs-include='trusted.*' -xpf - -C /"
         command = f"{unit.guard(self.settings.epoch)}{unpack}\nexec sh {paths.run(plan.uid32)}/sync-{nonce}"
-        with self._starting(plan, run, lost):
+        with self._starting(plan, attempts) as guessed:
             answer = checked(await self.link.finish(command, archive), self.host.name)
             self.pods[plan.uid32] = self._made(plan, lost, read.moment(answer), read.refused_limits(answer))
+            if ahead := read.ahead(answer):
+                await self._read_again([plan.uid32])
+                guessed.drop(paths.unit(plan.uid32, name) for name in ahead)
             self._tell_pod(plan.uid32)
 
     def _resized(self, plan: PodPlan, run: tuple[str, ...]) -> tuple[str, ...]:
@@ -218,30 +223,28 @@ class Session:
             return {}
         return {name: attempt for name in run if (attempt := found.lost(name)) is not None}
 
+    def _attempt(self, uid32: str, container: str, lost: Mapping[str, int]) -> int:
+        """The next, as far as is known."""
+        found = self.pods.get(uid32)
+        return lost[container] + 1 if container in lost else len(found.facts.get(container, ())) if found is not None else 0
+
     @contextmanager
-    def _starting(self, plan: PodPlan, run: tuple[str, ...], lost: Mapping[str, int]) -> Iterator[None]:
+    def _starting(self, plan: PodPlan, attempts: Mapping[str, int]) -> Iterator[Guesses]:
         """What is started counts as being made from before its host is asked until systemd says more: it may end before the answer.
 
         Whoever looks at the Pod meanwhile must not start it once more. Where starting fails, a part of it is there, to be cleaned.
         """
-        found = self.pods.setdefault(plan.uid32, self._made(plan, {}, None))
+        self.pods.setdefault(plan.uid32, self._made(plan, {}, None))
         self.wanted.pop(plan.uid32, None)
         images = {machine.container: machine.image_name for machine in plan.machines}
-        before, guesses = dict(self.units), dict[str, Unit]()
-        for container in run:
-            name = paths.unit(plan.uid32, container)
-            known = self.units.get(name)
-            if known is None or read.ended(known):
-                attempt = lost[container] + 1 if container in lost else len(found.facts.get(container, ()))
-                guesses[name] = self.units[name] = Unit("activating", "start", image=images[container], attempt=attempt)
+        guessed = Guesses(self.units)
+        for container, attempt in attempts.items():
+            guessed.make(paths.unit(plan.uid32, container), attempt, images[container])
         self._tell_pod(plan.uid32)
         try:
-            yield
+            yield guessed
         except BaseException:
-            for name, guess in guesses.items():
-                if self.units.get(name) is guess:
-                    del self.units[name]
-                    self.units |= {name: before[name]} if name in before else {}
+            guessed.drop()
             self._tell_pod(plan.uid32)
             raise
 

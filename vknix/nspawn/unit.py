@@ -6,6 +6,7 @@ restarted), facts by ExecStopPost. The script may be run again at any time: what
 
 import json
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from vknix.core.handlers import Handler
@@ -20,9 +21,10 @@ def guard(epoch: int) -> str:
     return f'PATH={paths.SEARCH}; export PATH\nread epoch < {paths.EPOCH} && [ "$epoch" = {epoch} ] || exit {DEPOSED}\nset -e\n'
 
 
-def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Settings, resized: tuple[str, ...] = ()) -> str:
-    """The script. `lost`: attempts, by container, that ended without a fact (a power cut) and are given one first. `resized`: those
-    that get other limits as they run; it prints `limit CONTAINER WHY` for each that could not.
+def sync(plan: PodPlan, run: Mapping[str, int], lost: Mapping[str, int], settings: Settings, resized: tuple[str, ...] = ()) -> str:
+    """The script. `run`: the attempt to begin, by container; it prints `ahead CONTAINER` where that has ended already. `lost`:
+    attempts that ended without a fact (a power cut) and are given one first. `resized`: those that get other limits as they run; it
+    prints `limit CONTAINER WHY` for each that could not.
 
     The network is made while the units start: vktool waits for its marker before it runs anything. The script prints when it was.
     """
@@ -34,7 +36,7 @@ def sync(plan: PodPlan, run: tuple[str, ...], lost: dict[str, int], settings: Se
     lines += [_lost_script(plan, container, attempt) for container, attempt in lost.items()]
     lines += [f"(\n{_network_script(plan, settings)}) &\nnetwork=$!\n", spaces.make(plan.uid32, plan.spaces, settings.tool)]
     lines += [_resize_script(plan, resized, settings), _START if started else ""]
-    lines += [_start_script(plan, machine, settings) for machine in started]
+    lines += [_start_script(plan, machine, run[machine.container], settings) for machine in started]
     return "".join(lines) + f'wait "$network" || {undo}\nwait\ncat {paths.run(plan.uid32)}/net\n'
 
 
@@ -70,7 +72,8 @@ def prepare(plan: PodPlan, settings: Settings) -> str:
 
 # A unit that is there already is this attempt's, unless it only waits to be restarted: as it is, or as another image wants it.
 _START = """start() {
-  unit=$1; description=$2; shift 2
+  container=$1; attempt=$2; facts=$3; unit=$4; description=$5; shift 5
+  [ "$(cat "$facts" 2>/dev/null | wc -l)" -le "$attempt" ] || { echo "ahead $container"; return; }
   systemd-run --quiet --no-block --unit="$unit" "$@" 2>/dev/null && return
   state=$(systemctl show -P SubState "$unit")
   case $state in
@@ -110,11 +113,12 @@ def _lost_script(plan: PodPlan, container: str, attempt: int) -> str:
     return f'{torn}[ "$(cat {facts} 2>/dev/null | wc -l)" -gt {attempt} ] || echo {shlex.quote(line)} >> {facts}\n'
 
 
-def _start_script(plan: PodPlan, machine: MachinePlan, settings: Settings) -> str:
+def _start_script(plan: PodPlan, machine: MachinePlan, attempt: int, settings: Settings) -> str:
     said = shlex.quote(description(plan, machine))
     options = " ".join(shlex.quote(option) for option in systemd_run(plan, machine, settings))
     argv = " ".join(shlex.quote(word) for word in exec_start(plan, machine, settings))
-    return f"{_prepare_start(plan, machine)}start {paths.unit(plan.uid32, machine.container)} {said} {options} {argv}\n"
+    of = f"{machine.container} {attempt} {paths.var_of(plan.uid32, machine.container)}/facts"
+    return f"{_prepare_start(plan, machine)}start {of} {paths.unit(plan.uid32, machine.container)} {said} {options} {argv}\n"
 
 
 def description(plan: PodPlan, machine: MachinePlan) -> str:

@@ -1,0 +1,59 @@
+"""vknix.nspawn.guesses: what is asked for counts as begun, until systemd says otherwise."""
+
+import pytest
+
+from vknix.nspawn.guesses import Guesses, came_true
+from vknix.nspawn.read import Unit
+
+GUESS = Unit("activating", "start", attempt=1)
+WAITS = Unit("activating", "auto-restart", id="0" * 32)
+RUNS = Unit("active", "running", id="1" * 32, attempt=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "ends", "expected"),
+    [
+        (None, 0, True),
+        (GUESS, 1, False),  # the end before: systemd says once more that the unit waits, as vknix restarts it
+        (GUESS, 2, True),
+        (RUNS, 1, True),
+        (WAITS, 1, True),
+    ],
+)
+def test_end_is_of_what_was_asked_for_once_systemd_or_its_fact_says_so(before: Unit | None, ends: int, expected: bool) -> None:
+    assert came_true(before, ends) is expected
+
+
+def test_unit_that_runs_is_not_guessed_of() -> None:
+    units = {"u": RUNS}
+    Guesses(units).make("u", 2, "")
+    assert units == {"u": RUNS}
+
+
+@pytest.mark.parametrize("before", [{}, {"u": WAITS}], ids=["none", "waits"])
+def test_dropped_guess_leaves_what_was(before: dict[str, Unit]) -> None:
+    units = dict(before)
+    guessed = Guesses(units)
+    guessed.make("u", 1, "image")
+    assert units["u"].active == "activating"
+    assert units["u"].attempt == 1
+    guessed.drop()
+    assert units == before
+
+
+def test_only_what_is_named_is_dropped() -> None:
+    units = dict[str, Unit]()
+    guessed = Guesses(units)
+    guessed.make("u", 1, "")
+    guessed.make("v", 0, "")
+    guessed.drop(["u", "w"])
+    assert list(units) == ["v"]
+
+
+def test_what_systemd_has_told_meanwhile_stays() -> None:
+    units = dict[str, Unit]()
+    guessed = Guesses(units)
+    guessed.make("u", 1, "")
+    units["u"] = RUNS
+    guessed.drop()
+    assert units == {"u": RUNS}

@@ -1,0 +1,41 @@
+"""What a host was asked to start counts as being made until systemd says more of it. Pure."""
+
+from collections.abc import Iterable
+
+from vknix.nspawn import read
+from vknix.nspawn.read import Unit
+
+
+def came_true(before: Unit | None, ends: int) -> bool:
+    """What `before` was is told of by systemd itself, or has its fact (`ends`: how many attempts have theirs).
+
+    What looks like an end before that is that of the attempt before: as a unit waits to be restarted, and is, it says so once more.
+    """
+    return before is None or before.id != "" or before.attempt is None or ends > before.attempt
+
+
+class Guesses:
+    """Of the units that one script is to start, among `units`, by name."""
+
+    def __init__(self, units: dict[str, Unit]) -> None:
+        self._units = units
+        self._of: dict[str, tuple[Unit, Unit | None]] = {}
+
+    def make(self, name: str, attempt: int, image: str) -> None:
+        """But of one that has begun."""
+        known = self._units.get(name)
+        if known is None or read.ended(known):
+            guess = Unit("activating", "start", image=image, attempt=attempt)
+            self._units[name] = guess
+            self._of[name] = guess, known
+
+    def drop(self, names: Iterable[str] | None = None) -> None:
+        """They were not started, none of them without `names`; of those of which systemd has said more, that stays."""
+        for name in tuple(self._of) if names is None else names:
+            guess, before = self._of.pop(name, (None, None))
+            if guess is None or self._units.get(name) is not guess:
+                continue
+            if before is None:
+                del self._units[name]
+            else:
+                self._units[name] = before
