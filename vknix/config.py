@@ -33,13 +33,14 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Kubelet:
-    """`listen` None: on each node's own address."""
+    """`listen` None: on each node's own address. `anonymous_auth`: who shows nothing is system:anonymous, who may be let in."""
 
     client_ca_file: Path = field(metadata={"key": "clientCAFile", "missing": _WHY_CA})
     listen: Address | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
     web_sockets: bool = False
+    anonymous_auth: bool = False
 
 
 @dataclass(frozen=True, slots=True)

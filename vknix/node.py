@@ -17,6 +17,7 @@ import msgspec
 
 from vknix import __version__
 from vknix import config as configs
+from vknix.configz import configz
 from vknix.core import nodestatus
 from vknix.core.image import Alias, Aliases, Image
 from vknix.core.pod import decode
@@ -28,14 +29,18 @@ from vknix.kube.lease import NodeLease
 from vknix.kubelet.auth import Attributes, Guard, User
 from vknix.kubelet.server import KubeletServer, Settings
 from vknix.kubelet.target import Target
+from vknix.kubelet.views import Views
 from vknix.ledger import Ledger
 from vknix.loops.heartbeat import Heartbeat
 from vknix.loops.objects import Objects
 from vknix.loops.pods import Pods
+from vknix.loops.telling import Telling
 from vknix.loops.tools import PodSettings, Tools
+from vknix.loops.usages import Usages
 from vknix.nspawn.host import HostSettings
 from vknix.nspawn.provider import HostSpec, NspawnProvider
 from vknix.nspawn.ssh import Address
+from vknix.telemetry import Telemetry
 
 WEB_SOCKETS = "ExtendWebSocketsToKubelet"  # the declared feature by which API servers from 1.36 on pass WebSockets through
 
@@ -70,14 +75,18 @@ async def leading(client: Client, name: str) -> AsyncIterator[NodeLease]:
 
 
 async def run_node(config: configs.Config, node: configs.Node) -> None:
-    credentials = await auth.load(node.kubeconfig)
-    async with Client(credentials) as client, leading(client, node.name) as lease:
+    credentials, telemetry = await auth.load(node.kubeconfig), Telemetry()
+    async with Client(credentials, telemetry) as client, leading(client, node.name) as lease:
         ledger = Ledger()
         events = Recorder(client, node.name)
         objects = Objects(client)
         service_cidrs = config.cluster.service_cidrs or await _service_cidrs(client)
         settings = HostSettings(
-            lease.epoch, config.seccomp_default, (*config.cluster.pod_cidrs, *service_cidrs), config.pod_pids_limit
+            lease.epoch,
+            config.seccomp_default,
+            (*config.cluster.pod_cidrs, *service_cidrs),
+            config.pod_pids_limit,
+            telemetry,
         )
         provider = NspawnProvider(host_specs(node), settings)
         pod_settings = PodSettings(
@@ -90,7 +99,7 @@ async def run_node(config: configs.Config, node: configs.Node) -> None:
             config.runtime_handlers,
             config.allowed_unsafe_sysctls,
         )
-        tools = Tools(client, provider, objects, events, pod_settings)
+        tools = Tools(client, provider, objects, events, pod_settings, telemetry=telemetry)
         heartbeat = Heartbeat(
             ledger, client, provider, events, lease, node_settings(config, node), node.pod_cidrs, tools.hosts_changed
         )
@@ -98,7 +107,9 @@ async def run_node(config: configs.Config, node: configs.Node) -> None:
         async with asyncio.TaskGroup() as tasks:
             for each in (events, objects, heartbeat, Pods(ledger, tools), certificate):
                 tasks.create_task(each.run(), name=f"{node.name}: {type(each).__name__}")
-            tasks.create_task(serve(config, node, client, ledger, provider, certificate), name=f"{node.name}: kubelet API")
+            telling = Telling(node.name, ledger, Usages(node.name, ledger, provider), telemetry, heartbeat.stalled)
+            serving = serve(config, node, client, ledger, provider, certificate, views(config, node, ledger, telling, heartbeat))
+            tasks.create_task(serving, name=f"{node.name}: kubelet API")
 
 
 async def _service_cidrs(client: Client) -> tuple[str, ...]:
@@ -155,15 +166,15 @@ async def serve(
     ledger: Ledger,
     provider: NspawnProvider,
     certificate: certificates.Certificate,
+    views: Views,
 ) -> None:
     await certificate.ready()
     server = KubeletServer(
         Settings(config.kubelet.listen or node.address, node.port, certificate.context),
-        guard=guard(client, node.name),
+        guard=guard(client, node.name, anonymous=config.kubelet.anonymous_auth),
         lookup=lambda namespace, name: target(ledger, namespace, name),
         backend=provider,
-        pods=lambda: pod_list(ledger),
-        stalled=lambda: "",
+        views=views,
     )
     await server.serve()
 
@@ -173,9 +184,16 @@ def target(ledger: Ledger, namespace: str, name: str) -> Target | None:
     return Target(decode(record.raw), ledger.seen.get(record.uid)) if record is not None else None
 
 
-def pod_list(ledger: Ledger) -> bytes:
-    items = b",".join(record.raw for record in ledger.wanted.values())
-    return b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[' + items + b"]}"
+def views(config: configs.Config, node: configs.Node, ledger: Ledger, telling: Telling, heartbeat: Heartbeat) -> Views:
+    return Views(
+        pods=telling.pods,
+        running_pods=telling.running_pods,
+        configz=lambda: configz(config, node),
+        summary=telling.summary,
+        metrics=telling.metrics,
+        stalled=heartbeat.stalled,
+        hosts=lambda: list(ledger.hosts),
+    )
 
 
 class _TokenUser(msgspec.Struct):
@@ -194,7 +212,7 @@ class _TokenReview(msgspec.Struct):
     status: _TokenStatus
 
 
-def guard(client: Client, node: str) -> Guard:
+def guard(client: Client, node: str, *, anonymous: bool = False) -> Guard:
     """The cluster says who a token is, and who may do what with this node."""
 
     async def review_token(token: str) -> User | None:
@@ -211,4 +229,4 @@ def guard(client: Client, node: str) -> Guard:
         spec = {"user": user.name, "groups": list(user.groups), "uid": user.uid, "extra": extra, "resourceAttributes": resource}
         return bool(json.loads(await api.review_access(client, spec))["status"].get("allowed"))
 
-    return Guard(review_token, authorize)
+    return Guard(review_token, authorize, anonymous=anonymous)

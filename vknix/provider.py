@@ -21,6 +21,7 @@ from typing import Protocol
 from vknix.core.facts import HostFacts, HostName, PodFacts, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
+from vknix.core.usage import HostUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,18 @@ class LogOptions:
     since: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class JournalQuery:
+    """Of a host's own journal: no units mean all; times are seconds since the epoch; `boot` 0 is this one, -1 the one before."""
+
+    units: tuple[str, ...] = ()
+    since: float | None = None
+    until: float | None = None
+    tail_lines: int | None = None
+    pattern: str = ""
+    boot: int | None = None
+
+
 class Connection(Protocol):
     """A TCP connection to a Pod."""
 
@@ -190,3 +203,9 @@ class Provider(Protocol):
 
     async def answers(self, host: HostName) -> None:
         """Asks the host for a sign of life, on each way that exec and dial take. Unreachable where none comes within a moment."""
+
+    async def usage(self, host: HostName) -> HostUsage:
+        """What the host and all that runs on it use now, in one question. Unreachable, or HostFailed, where it gives no answer."""
+
+    def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]:
+        """The host's journal, as text in pieces. Unreachable where the link died; Refused where it can't be asked so."""

@@ -10,32 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from tests.integration.build import Space, container, host_of, is_ready, pod
+from tests.kubelet.routes import routes
 from tests.lab import pki
 from tests.lab.lab import Lab
 from tests.lab.shell import wait_for
 from tests.lab.vknixproc import KUBELET_PORT
-from vknix.kubelet.server import KubeletServer
 
 pytestmark = pytest.mark.lab
 
 RELOADED_S = 20.0  # vknix looks at its files each 10 s
 
 
-def _routes() -> list[tuple[str, str]]:
-    """Method and path of all that the server serves, from the server itself."""
-    none = cast("Any", None)
-    app = KubeletServer(none, guard=none, lookup=none, backend=none, pods=none, stalled=none).app()
-    paths = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None}
-    named = {(method, re.sub(r"{(\w+)}", r"\1", path)) for method, path in paths}
-    return sorted(("POST" if method == "*" else method, path) for method, path in named if method != "HEAD")
-
-
-ROUTES = [*_routes(), ("GET", "/metrics/resource"), ("GET", "/stats/summary"), ("GET", "/unknown")]
+ROUTES = routes()
 every_route = pytest.mark.parametrize(("method", "path"), ROUTES, ids=[f"{method} {path}" for method, path in ROUTES])
 
 

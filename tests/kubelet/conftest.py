@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 
 import aiohttp
@@ -9,7 +10,7 @@ import pytest
 
 from tests.kubelet.pki import Authority
 from tests.kubelet.programs import Programs
-from tests.kubelet.world import Keys, Kubelet, facts, pod
+from tests.kubelet.world import Keys, Kubelet, facts, pod, views
 from vknix.core.facts import ContainerFacts, State
 from vknix.kube.certificates import server_context
 from vknix.kubelet.auth import Attributes, Guard, User
@@ -35,7 +36,6 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @pytest.fixture
 async def kubelet(keys: Keys) -> AsyncIterator[Kubelet]:
     provider = Programs()
-    forbidden: set[str] = set()
     targets = {
         ("ns", "p"): Target(
             pod("c", "stopped"),
@@ -47,26 +47,27 @@ async def kubelet(keys: Keys) -> AsyncIterator[Kubelet]:
         return User("metrics-server") if token == "good" else None
 
     async def authorize(user: User, asked: Attributes) -> bool:
-        return asked.subresource not in forbidden
+        made.asked.append(user)
+        return made.allowed is None or (asked.verb, asked.subresource) in made.allowed
 
-    kubelet: Kubelet
+    made: Kubelet
 
+    guard = Guard(review_token, authorize, clock=count(step=1000).__next__)  # remembers nothing
     tls = server_context(keys.authority.certificate)
     tls.load_cert_chain(keys.server.certificate, keys.server.key)
     server = KubeletServer(
         Settings("127.0.0.1", 0, tls),
-        guard=Guard(review_token, authorize),
+        guard=guard,
         lookup=lambda namespace, name: targets.get((namespace, name)),
         backend=provider,
-        pods=lambda: b'{"kind":"PodList","items":[]}',
-        stalled=lambda: kubelet.stalled,
+        views=views(lambda: made.stalled),
     )
     anonymous = ssl.create_default_context(cafile=str(keys.authority.certificate))
     client = ssl.create_default_context(cafile=str(keys.authority.certificate))
     client.load_cert_chain(keys.api_server.certificate, keys.api_server.key)
     async with server.listening() as port:
-        kubelet = Kubelet(port, server, provider, client, anonymous, forbidden, targets)
-        yield kubelet
+        made = Kubelet(port, server, provider, client, anonymous, guard, targets=targets)
+        yield made
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """An in-memory backend whose containers know a few programs, named by argv[0]."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from vknix.core.facts import HostName, Uid
 from vknix.errors import NotFound, Refused, Unreachable
-from vknix.provider import AttachRequest, ExecRequest, LogOptions, Streams
+from vknix.provider import AttachRequest, ExecRequest, JournalQuery, LogOptions, Streams
 
 Program = Callable[[tuple[str, ...], Streams], Awaitable[int]]
 
@@ -91,7 +91,8 @@ class Programs:
     """`lines` is each container's log, or what its reading raises."""
 
     lines: tuple[bytes | Exception, ...] = ()
-    asked: list[AttachRequest | ExecRequest | LogOptions] = field(default_factory=list)
+    asked: list[AttachRequest | ExecRequest | JournalQuery | LogOptions] = field(default_factory=list)
+    journals: dict[str, bytes | Exception] = field(default_factory=dict)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
@@ -115,6 +116,13 @@ class Programs:
         """The main process is `cat`, or `size` where the client sends nothing."""
         self.asked.append(request)
         await (cat if request.stdin else size)((), streams)
+
+    async def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]:
+        self.asked.append(query)
+        said = self.journals.get(host, b"")
+        if isinstance(said, Exception):
+            raise said
+        yield said
 
     async def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncIterator[bytes]:
         self.asked.append(options)

@@ -138,6 +138,7 @@ class FakeHost:
         self.missing = {StorePath(path) for path in missing}
         self.fetch_s = fetch_s
         self.epoch = 0
+        self.booted = time.time()
         self.news = asyncio.Event()  # set at the next change, and then replaced
         self._ladder_s = ladder_s
         self._retry_s = retry_s
@@ -184,6 +185,7 @@ class FakeHost:
         """It is back at once; nothing that ran runs, and nobody noted how it ended."""
         self.lose("it reboots")
         self.facts = replace(self.facts, boot_id=str(uuid.uuid4()))
+        self.booted = time.time()
         for of in self._pods.values():
             of.addresses, of.since = (), inf
             for container in of.containers.values():
@@ -249,6 +251,9 @@ class FakeHost:
     def seen(self, uid: Uid) -> PodFacts:
         """What it has of a Pod."""
         return self._seen(self._pods[uid]).facts
+
+    def all_seen(self) -> dict[Uid, PodFacts]:
+        return {uid: self._seen(of).facts for uid, of in self._pods.items()}
 
     def connect(self, address: str, port: int) -> Wire:
         """Refused where no container that runs listens there."""

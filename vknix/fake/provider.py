@@ -12,9 +12,11 @@ from vknix.core.facts import HostFacts, HostName, HostState, State, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
+from vknix.core.usage import HostUsage
 from vknix.errors import Deposed, NotFound, Refused, Unreachable
 from vknix.fake.host import Container, FakeHost, output_of
-from vknix.provider import AttachRequest, Connection, ExecRequest, LogOptions, Place, Seen, Streams
+from vknix.fake.usage import journal, usage_of
+from vknix.provider import AttachRequest, Connection, ExecRequest, JournalQuery, LogOptions, Place, Seen, Streams
 
 _SLICE_BITS = 8  # of a host's piece of the Pod CIDRs
 
@@ -191,6 +193,12 @@ class FakeProvider:
 
     async def answers(self, host: HostName) -> None:
         self._reach(host)
+
+    async def usage(self, host: HostName) -> HostUsage:
+        return usage_of(self._reach(host))
+
+    async def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]:
+        yield journal(self._reach(host), query)
 
     def _reach(self, name: HostName) -> FakeHost:
         host = self._hosts.get(name)

@@ -18,6 +18,7 @@ from yarl import URL
 from vknix import __version__
 from vknix.errors import Conflict, Expired, Forbidden, NotFound, Unreachable, VknixError
 from vknix.kube.auth import Credentials
+from vknix.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,9 @@ class _Answer:
 class Client:
     """Use as `async with Client(credentials) as client`. Safe for many tasks at once."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, telemetry: Telemetry | None = None) -> None:
         self._credentials = credentials
+        self._telemetry = telemetry if telemetry is not None else Telemetry()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -140,8 +142,15 @@ class Client:
         headers = await self._credentials.headers()
         if body is not None:
             headers["Content-Type"] = content_type
-        async with self._open(method, path, query, headers, data=body) as response:
-            return _Answer(response.status, await response.read(), _retry_after_s(response))
+        code = "<error>"
+        try:
+            with self._telemetry.api.timing(method):
+                async with self._open(method, path, query, headers, data=body) as response:
+                    answer = _Answer(response.status, await response.read(), _retry_after_s(response))
+            code = str(answer.status)
+            return answer
+        finally:
+            self._telemetry.api_calls.add(method, code)
 
     @asynccontextmanager
     async def stream(self, path: str, *, query: Mapping[str, str], idle_s: float) -> AsyncIterator[aiohttp.StreamReader]:

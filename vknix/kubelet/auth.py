@@ -40,6 +40,7 @@ class Attributes:
     subresource: str
 
 
+ANONYMOUS: Final = User("system:anonymous", ("system:unauthenticated",))
 ReviewToken = Callable[[str], Awaitable[User | None]]
 Authorize = Callable[[User, Attributes], Awaitable[bool]]
 Certificate = Mapping[str, Any]  # as ssl.SSLSocket.getpeercert() tells it
@@ -113,11 +114,15 @@ class _Reviewed:
 
 @dataclass(slots=True)
 class Guard:
-    """`clock` is monotonic. Both callables raise VknixError where the cluster gives no answer."""
+    """`clock` is monotonic. Both callables raise VknixError where the cluster gives no answer.
+
+    `anonymous`: who shows neither certificate nor token is system:anonymous, and the cluster says what that may.
+    """
 
     review_token: ReviewToken
     authorize: Authorize
     clock: Callable[[], float] = time.monotonic
+    anonymous: bool = False
     _tokens: _Remembered[_Reviewed] = field(init=False)
     _access: _Remembered[bool] = field(init=False)
 
@@ -128,6 +133,8 @@ class Guard:
     async def admit(self, certificate: Certificate | None, authorization: str, *, method: str, path: str) -> User:
         """The caller; Rejection with 401, 403 or 500 otherwise."""
         user = certificate_user(certificate) or await self._bearer(authorization)
+        if user is None and self.anonymous and not authorization.strip():
+            user = ANONYMOUS  # who shows what is not valid is nobody, here as there
         if user is None:
             raise Rejection(401, "Unauthorized")
         asked = attributes(method, path)

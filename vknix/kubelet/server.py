@@ -16,6 +16,7 @@ from vknix.kubelet.auth import Guard
 from vknix.kubelet.logs import check_stream, log_query, serve_logs
 from vknix.kubelet.target import Backend, Lookup, Rejection, Target
 from vknix.kubelet.upgrade import Options, options, serve_attach, serve_exec
+from vknix.kubelet.views import Reading, Views
 
 _STATUS: Final = (
     (Refused, 400),
@@ -43,24 +44,14 @@ class Settings:
 
 
 class KubeletServer:
-    """`pods` answers a v1.PodList as JSON; `stalled` says why the sync loop is not well, or "" where it is."""
+    """Answers until it is cancelled. No route is without the guard."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        guard: Guard,
-        lookup: Lookup,
-        backend: Backend,
-        pods: Callable[[], bytes],
-        stalled: Callable[[], str],
-    ) -> None:
+    def __init__(self, settings: Settings, *, guard: Guard, lookup: Lookup, backend: Backend, views: Views) -> None:
         self._settings = settings
         self._guard = guard
         self._lookup = lookup
         self._backend = backend
-        self._pods = pods
-        self._stalled = stalled
+        self._views = views
 
     async def serve(self) -> None:
         """Runs until it is cancelled. Raises ConfigError where it can't listen."""
@@ -98,9 +89,7 @@ class KubeletServer:
     def app(self) -> web.Application:
         app = web.Application(middlewares=[_answer_errors, self._admit])
         add = app.router.add_route
-        for path in ("/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"):
-            add("GET", path, self._healthz)
-        add("GET", "/pods", self._list_pods)
+        Reading(self._views, self._lookup, self._backend).add_to(app)
         add("GET", "/containerLogs/{namespace}/{pod}/{container}", self._container_logs)
         add("GET", "/containerLogs{rest:.*}", _incomplete_logs)
         for verb, serve in (("exec", self._exec), ("attach", self._attach)):
@@ -117,16 +106,6 @@ class KubeletServer:
         authorization = request.headers.get("Authorization", "")
         await self._guard.admit(certificate, authorization, method=request.method, path=request.path)
         return await handler(request)
-
-    async def _healthz(self, request: web.Request) -> web.StreamResponse:
-        problem = self._stalled() if request.path in ("/healthz", "/healthz/syncloop") else ""
-        if problem:
-            raise Rejection(500, f"[+]ping ok\n[+]log ok\n[-]syncloop failed: {problem}\nhealthz check failed\n")
-        verbose = "verbose" in request.query
-        return web.Response(text="[+]ping ok\n[+]log ok\n[+]syncloop ok\nhealthz check passed\n" if verbose else "ok")
-
-    async def _list_pods(self, _request: web.Request) -> web.StreamResponse:
-        return web.Response(body=self._pods(), content_type="application/json")
 
     async def _container_logs(self, request: web.Request) -> web.StreamResponse:
         query = log_query(request.query, time.time())

@@ -1,12 +1,12 @@
 """The Pod and container that a request names, who serves them, and what a request is refused with."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from vknix.core.facts import ContainerFacts, HostName, PodFacts, State, Uid
 from vknix.errors import VknixError
-from vknix.provider import AttachRequest, ExecRequest, LogOptions, Streams
+from vknix.provider import AttachRequest, ExecRequest, JournalQuery, LogOptions, Streams
 
 
 class Rejection(VknixError):
@@ -27,6 +27,8 @@ class Backend(Protocol):
     async def attach(self, request: AttachRequest, host: HostName, streams: Streams) -> None: ...
 
     def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncIterator[bytes]: ...
+
+    def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]: ...
 
 
 class Named(Protocol):

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 SLICES = "vknix.io/pod-cidrs"  # which host has which piece of the Pod CIDRs: JSON; routes to Pods are made by it
 _LOOK_S = 10.0
+_STALLED_S = 300.0  # a kubelet's limit
 _REPORT_S = 300.0  # a status that says nothing new is still told this often
 
 
@@ -53,6 +54,12 @@ class Heartbeat:
         self._given_cidrs: tuple[str, ...] = ()
         self._told_at = 0.0
         self._ready: str | None = None
+        self._beaten = time.monotonic()
+
+    def stalled(self) -> str:
+        """Why the node is not well, as /healthz/syncloop says it; "" where it is."""
+        ago_s = time.monotonic() - self._beaten
+        return f"the node's loop was last seen {ago_s:.0f} s ago" if ago_s > _STALLED_S else ""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -64,6 +71,7 @@ class Heartbeat:
                 except (Unreachable, Conflict, NotFound) as error:
                     log.info("node %s: %s", self._settings.name, error)
                     await asyncio.sleep(1)
+                self._beaten = time.monotonic()
                 try:
                     async with asyncio.timeout(_LOOK_S):
                         await self._changed.wait()

@@ -72,6 +72,8 @@ class Pods:
     def want(self, record: PodRecord) -> None:
         """Older news than what a write has answered is no news."""
         known = self._ledger.wanted.get(record.uid)
+        if known is None and record.uid not in self._tools.inherited:
+            self._tools.starts.begin(record.uid)
         if known is None or int(record.resource_version) > int(known.resource_version):
             self._ledger.want(record)
             self.wake(record.uid)

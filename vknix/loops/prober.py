@@ -54,6 +54,8 @@ class Prober:
                 self._watched[uid, name] = _Watched(seen.attempt, self._tasks.create_task(work, name=f"probes {uid} {name}"))
         if not wanted:
             self._ledger.probed.pop(uid, None)
+        if record is None:
+            self._tools.telemetry.forget_probes(uid)
 
     def _wanted(self, pod: Pod, facts: PodFacts) -> list[tuple[str, tuple[Member, ContainerFacts]]]:
         """A probe waits for the postStart hook of its container, as it does for the container."""
@@ -113,7 +115,7 @@ class Prober:
         run = Run()
         await asyncio.sleep(self._first_in_s(pod, of, seen, probe))
         while not self._spared(of, seen.attempt, kind):
-            outcome = await self._try(of, kind)
+            outcome = await self._try(pod, of, kind)
             if self._spared(of, seen.attempt, kind):
                 return
             if outcome is not None:
@@ -132,15 +134,24 @@ class Prober:
         spread = random.uniform(0, probe.period_seconds) if _is_told(pod, of.member, seen) else 0.0  # noqa: S311  # no secret
         return max(spread, (seen.started or 0.0) + probe.initial_delay_seconds - time.time())
 
-    async def _try(self, of: Subject, kind: ProbeKind) -> Outcome | None:
+    async def _try(self, pod: Pod, of: Subject, kind: ProbeKind) -> Outcome | None:
         """None: nothing can be said of the container, since its host could not be asked."""
         probe = probes.of_kind(of.container, kind)
         assert probe is not None
+        began, outcome = time.monotonic(), None
         try:
-            return await attempt(self._tools.provider, of, probe)
+            outcome = await attempt(self._tools.provider, of, probe)
         except (Unreachable, HostFailed, NotFound) as error:
             log.debug("%s probe of %s: %s", kind.value, of.container.name, error)
-            return None
+        self._count(pod, of, kind, outcome, time.monotonic() - began)
+        return outcome
+
+    def _count(self, pod: Pod, of: Subject, kind: ProbeKind, outcome: Outcome | None, took_s: float) -> None:
+        named = of.container.name, pod.namespace, pod.name
+        result = "unknown" if outcome is None else "successful" if outcome.success else "failed"
+        self._tools.telemetry.probes.add(*named, pod.uid, kind.value.capitalize(), result)
+        if outcome is not None:
+            self._tools.telemetry.probe_times.observe(took_s, *named, kind.value.capitalize())
 
     def _note(self, of: Subject, probed: Probed) -> None:
         if self._now(of) != probed:

@@ -14,6 +14,7 @@ from vknix.core.happenings import Happening
 from vknix.core.pod import Pod
 from vknix.errors import NotFound, Refused
 from vknix.kube import api
+from vknix.loops.starts import Phase
 from vknix.loops.tools import Tools
 from vknix.provider import Place
 
@@ -112,6 +113,7 @@ class Starter:
         self._hold(pod, made)
         still = due()
         await self._tools.provider.sync(pod, place, made, tuple(name for name in run if name in made.containers and name in still))
+        self._tools.starts.reached(pod.uid, Phase.MAKE)
         self._refresh_at = made.refresh_at if made.refresh_at is not None else _NEVER
 
     def _around(self, pod: Pod, place: Place, host: HostFacts) -> Surroundings:

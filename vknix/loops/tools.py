@@ -13,7 +13,9 @@ from vknix.core.pod import Pod, decode
 from vknix.kube.client import Client
 from vknix.kube.events import Recorder, Reference
 from vknix.loops.objects import Objects
+from vknix.loops.starts import Starts
 from vknix.provider import Provider
+from vknix.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,11 @@ class Tools:
     times: Times = Times()
     inherited: set[Uid] = field(default_factory=set)
     hosts_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    starts: Starts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.starts = Starts(self.telemetry)
 
     def decode(self, raw: bytes) -> Pod:
         """As `pod.decode`, with the node's aliases of images, and without the ephemeral containers that can't be had."""

@@ -28,6 +28,7 @@ from vknix.loops.ending import Ender
 from vknix.loops.hooks import Hooks
 from vknix.loops.placing import Placing
 from vknix.loops.starting import Starter
+from vknix.loops.starts import Turns
 from vknix.loops.together import both
 from vknix.loops.tools import Tools
 from vknix.provider import Place
@@ -63,6 +64,7 @@ class Worker:
         self._over = over
         self._task: asyncio.Task[None] | None = None
         self._again = asyncio.Event()
+        self._turns = Turns(tools.telemetry)
         self._failures = 0
         self._starter = Starter(tools)
         self._placing = Placing(uid, ledger, tools, self._starter)
@@ -75,6 +77,7 @@ class Worker:
         self._expired = False  # an Event has said so
 
     def wake(self, tasks: asyncio.TaskGroup) -> None:
+        self._turns.woken()
         self._again.set()
         if self._task is None or self._task.done():
             self._task = tasks.create_task(self._run(), name=f"pod {self._uid}")
@@ -94,10 +97,11 @@ class Worker:
 
     async def _guarded_turn(self) -> float | None:
         record = self._ledger.wanted.get(self._uid)
-        with logs.about(pod=f"{record.namespace}/{record.name}" if record is not None else str(self._uid)):
+        name = f"{record.namespace}/{record.name}" if record is not None else str(self._uid)
+        with self._turns.turn() as turn, logs.about(pod=name):
             try:
                 until = await (self._turn(self._tools.decode(record.raw)) if record is not None else self._turn_gone())
-                self._failures = 0
+                self._failures, turn.result = 0, "done"
                 return until
             except (Unreachable, HostFailed, Conflict, TimeoutError) as error:
                 log.info("waiting: %s", error)
@@ -172,6 +176,7 @@ class Worker:
             case Step.FORGET:
                 self._tools.provider.release(self._uid)
                 self._tools.inherited.discard(self._uid)
+                self._tools.starts.forget(self._uid)
                 self._tools.objects.forget(self._uid)
                 self._over(self._uid)
             case _:
@@ -213,7 +218,8 @@ class Worker:
         patch: dict[str, Any] = {"status": changed} if changed else {}
         if place is not None and (pod.metadata.annotations or {}).get(status.HOST_ANNOTATION) != place.host:
             patch["metadata"] = {"annotations": {status.HOST_ANNOTATION: place.host}}
-        return await self._patch(pod, patch) if patch else pod
+        with self._tools.starts.telling(self._uid, patch):
+            return await self._patch(pod, patch) if patch else pod
 
     async def _patch(self, pod: Pod, patch: dict[str, Any]) -> Pod:
         try:

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from vknix.nspawn.plan import Settings
 from vknix.nspawn.session import Network, Session, checked
 from vknix.nspawn.ssh import Address, Link
 from vknix.provider import HostSeen, Seen
+from vknix.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class HostSettings:
     seccomp_default: bool
     cluster_cidrs: tuple[str, ...]
     pod_pids: int | None = None
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
 
 class Host:
@@ -80,7 +82,7 @@ class Host:
         failures = 0
         while True:
             try:
-                async with Link.open(self.to) as link:
+                async with Link.open(self.to, self._settings.telemetry) as link:
                     await self._follow(link)
             except* (Unreachable, HostFailed) as group:
                 error = next(iter(_leaves(group)))

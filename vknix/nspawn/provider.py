@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shlex
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
@@ -14,20 +14,23 @@ from vknix.core.facts import HostFacts, HostName, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
-from vknix.errors import Refused, Unreachable
-from vknix.nspawn import network, paths
+from vknix.core.usage import HostUsage
+from vknix.errors import HostFailed, Refused, Unreachable
+from vknix.nspawn import journal, network, paths
 from vknix.nspawn import place as places
 from vknix.nspawn import plan as plans
+from vknix.nspawn import usage as usages
 from vknix.nspawn.attach import run_attach
 from vknix.nspawn.exec import run_exec
 from vknix.nspawn.host import Host, HostSettings
-from vknix.nspawn.ssh import Address, Finished
-from vknix.provider import AttachRequest, Connection, ExecRequest, LogOptions, Place, Seen, Streams
+from vknix.nspawn.ssh import Address, Finished, Link
+from vknix.provider import AttachRequest, Connection, ExecRequest, JournalQuery, LogOptions, Place, Seen, Streams
 
 log = logging.getLogger(__name__)
 
 _ANSWER_S = 2.0
 _BLOCK = 1 << 16
+_USAGE_S = 8.0  # a scraper waits 10 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +166,9 @@ class NspawnProvider:
             "follow" if options.follow else "all",
             "stamps" if options.timestamps else "plain",
         ]
-        async with session.link.stream(f"exec {shlex.join(words)}") as process:
-            while block := await process.stdout.read(_BLOCK):
-                yield block
-            said = await process.stderr.read(_BLOCK)
-            await process.wait()
-            if process.exit_status is None:
-                raise Unreachable(f"host {host}: the link was lost")
-            Finished(process.exit_status, b"", said).checked(host)
+        async with aclosing(_output(session.link, f"exec {shlex.join(words)}", host)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     @asynccontextmanager
     async def dial(self, uid: Uid, host: HostName, address: str, port: int) -> AsyncGenerator[Connection, None]:
@@ -180,6 +178,20 @@ class NspawnProvider:
     async def answers(self, host: HostName) -> None:
         await self._host(host).session.link.answers(_ANSWER_S)
 
+    async def usage(self, host: HostName) -> HostUsage:
+        session = self._host(host).session
+        answer = await session.link.run(f"exec {session.settings.tool} usage", timeout_s=_USAGE_S)
+        return usages.parse(host, answer.decode(errors="replace"))
+
+    async def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]:
+        script = f"PATH={paths.SEARCH}; export PATH\n{journal.script(query)}"
+        try:
+            async with aclosing(_output(self._host(host).session.link, script, host)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except HostFailed as error:
+            raise Refused("", str(error), remedy="ask for what journalctl knows") from error
+
     def _host(self, name: HostName) -> Host:
         try:
             return self._hosts[name]
@@ -187,3 +199,15 @@ class NspawnProvider:
             raise Unreachable(
                 f"host {name} is not in the configuration any more: put it back, or delete its Pods by force"
             ) from error
+
+
+async def _output(link: Link, command: str, host: HostName) -> AsyncGenerator[bytes, None]:
+    """What a command prints, as it comes. HostFailed where it exits non-zero, with what it said."""
+    async with link.stream(command) as process:
+        while block := await process.stdout.read(_BLOCK):
+            yield block
+        said = await process.stderr.read(_BLOCK)
+        await process.wait()
+        if process.exit_status is None:
+            raise Unreachable(f"host {host}: the link was lost")
+        Finished(process.exit_status, b"", said).checked(host)

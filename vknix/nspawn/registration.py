@@ -116,6 +116,9 @@ def problems(told: Mapping[str, str]) -> Iterator[str]:
 
 def warnings(told: Mapping[str, str]) -> Iterator[str]:
     """What a host can't enforce; Pods run there all the same."""
-    for controller, what in (("cpu", "cpu"), ("memory", "memory")):
-        if controller not in told["controllers"].split():
-            yield f"the cgroup controller {controller} is missing: limits of {what} are not enforced"
+    there = told["controllers"].split()
+    if "cpu" not in there:
+        yield "the cgroup controller cpu is missing: limits of cpu are not enforced"
+    if "memory" not in there:
+        lacks = "limits of memory are not enforced, and what is used is added up from processes, shared pages each time"
+        yield f"the cgroup controller memory is missing: {lacks}"

@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncssh
 
 from vknix.errors import HostFailed, Refused, Unreachable
+from vknix.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,9 @@ class Forward:
 class Link:
     """A host that is connected. Use as `async with Link.open(address) as link`; `lost` ends when the control connection does."""
 
-    def __init__(self, to: Address, control: asyncssh.SSHClientConnection) -> None:
+    def __init__(self, to: Address, control: asyncssh.SSHClientConnection, telemetry: Telemetry) -> None:
         self.to = to
+        self._telemetry = telemetry
         self.control = control
         self._streams: list[_Stream] = []
         self._changes = asyncio.Semaphore(_SESSIONS)
@@ -110,9 +112,15 @@ class Link:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, to: Address) -> AsyncIterator["Link"]:
-        control = await _connect(to)
-        link = cls(to, control)
+    async def open(cls, to: Address, telemetry: Telemetry | None = None) -> AsyncIterator["Link"]:
+        telemetry = telemetry if telemetry is not None else Telemetry()
+        try:
+            control = await _connect(to)
+        except Unreachable:
+            telemetry.connects.add(to.name, "failed")
+            raise
+        telemetry.connects.add(to.name, "up")
+        link = cls(to, control, telemetry)
         try:
             yield link
         finally:
@@ -129,14 +137,22 @@ class Link:
     async def finish(self, command: str, stdin: bytes = b"", *, timeout_s: float = 60) -> "Finished":
         """Runs a short command on the control connection. Unreachable where the link died: then its outcome is unknown."""
         async with self._changes:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    process = await _open(self.control, command, None)
-                    out, err = await process.communicate(stdin)
-            except TimeoutError as error:
-                raise Unreachable(f"host {self.to.name} did not finish within {timeout_s:g} s") from error
-            except (OSError, asyncssh.Error) as error:
-                raise Unreachable(f"host {self.to.name}: the link was lost: {said(error)}") from error
+            with self._telemetry.ssh.timing(self.to.name):
+                try:
+                    return await self._finish(command, stdin, timeout_s)
+                except Unreachable:
+                    self._telemetry.ssh_failures.add(self.to.name)
+                    raise
+
+    async def _finish(self, command: str, stdin: bytes, timeout_s: float) -> "Finished":
+        try:
+            async with asyncio.timeout(timeout_s):
+                process = await _open(self.control, command, None)
+                out, err = await process.communicate(stdin)
+        except TimeoutError as error:
+            raise Unreachable(f"host {self.to.name} did not finish within {timeout_s:g} s") from error
+        except (OSError, asyncssh.Error) as error:
+            raise Unreachable(f"host {self.to.name}: the link was lost: {said(error)}") from error
         if process.exit_status is None:
             raise Unreachable(f"host {self.to.name}: the link was lost")
         return Finished(process.exit_status, out or b"", err or b"")

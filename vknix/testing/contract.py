@@ -19,6 +19,11 @@ from vknix.core.pod import Pod
 from vknix.errors import NotFound, Refused, Unreachable
 from vknix.provider import AttachRequest, LogOptions, Place
 from vknix.testing.bench import NAME, Bench, Client, Process, process
+from vknix.testing.usage_checks import (
+    host_that_is_lost_uses_nothing_that_is_known,
+    journal_is_read_by_line_and_unit,
+    usage_names_what_runs_and_grows,
+)
 
 Check = Callable[[Process], Awaitable[None]]
 
@@ -497,4 +502,7 @@ CHECKS: tuple[Check, ...] = (
     attach_without_a_running_container_is_not_found,
     log_is_kept_of_each_attempt,
     following_a_log_ends_with_the_attempt,
+    usage_names_what_runs_and_grows,
+    host_that_is_lost_uses_nothing_that_is_known,
+    journal_is_read_by_line_and_unit,
 )

@@ -32,6 +32,9 @@
        a missing path becomes a directory, `r` read-only, `R` with all that is mounted in it, `x` no programs, `s` later mounts show.
    vktool own DIRECTORY GROUP always|mismatch
        Gives all in a volume to an fsGroup; `mismatch`: not where the directory itself is as it should be.
+   vktool usage
+       What the host, each Pod and each container use now: lines `KEY VALUE...` after `of host`, `of container UID32 NAME` and `of pod UID32`.
+       A cgroup says `processes` last but `net`; `memory` is missing where it has no controller: then `resident` counts. The last line is `that was all`.
    vktool logs LOGDIR ATTEMPT TAIL SINCE_NS LIMIT follow|all stamps|plain
        The log of one attempt; TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the start. Exit 2 without a log.
    vktool attach RUNFILE LOGDIR
@@ -49,7 +52,8 @@ int main(int argc, char **argv)
         int (*main)(int, char **);
     } verbs[] = {{"run", run},       {"fact", fact},    {"exec", exec}, {"logs", logs},
                  {"attach", attach}, {"init", init},    {"pause", pause_pod}, {"spaces", spaces},
-                 {"limit", limit},   {"mount", mounts}, {"own", own}};
+                 {"limit", limit},   {"mount", mounts}, {"own", own},
+                 {"usage", usage}};
 
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
