@@ -39,7 +39,7 @@ class Kubelet:
     listen: Address | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
-    web_sockets: bool = False
+    web_sockets: bool = True
     anonymous_auth: bool = False
 
 

@@ -137,6 +137,24 @@ class Connection(Protocol):
     async def write(self, data: bytes) -> None: ...
 
 
+class Duplex(Connection, Protocol):
+    """A connection of which each side may end by itself. `write` is Refused once the other side is closed; any call is Unreachable
+    where the link died."""
+
+    async def end(self) -> None:
+        """No more is written; what comes can still be read."""
+
+
+class Localhost(Protocol):
+    """The loopback of one Pod's network, for as long as one client's session lasts."""
+
+    def dial(self, port: int) -> AbstractAsyncContextManager[Duplex]:
+        """By IPv4, else IPv6. Refused, with why, where nobody listens.
+
+        Leaving it closes the connection: by an exception at once, else once all that was written has been sent.
+        """
+
+
 class Provider(Protocol):
     def watch(self) -> AsyncGenerator[Seen, None]:
         """Follows all hosts for ever. One caller; closing the iterator ends the links to the hosts."""
@@ -199,6 +217,12 @@ class Provider(Protocol):
         """Connects from the Pod's host to an address, which is the Pod's own or any other.
 
         Refused where nobody listens there; Unreachable where the link died.
+        """
+
+    def localhost(self, uid: Uid, host: HostName) -> AbstractAsyncContextManager[Localhost]:
+        """The loopback of the Pod's own network, or the host's for a Pod on the host's network; leaving it closes all connections.
+
+        NotFound where the host has no network of the Pod; Unreachable where the link died.
         """
 
     async def answers(self, host: HostName) -> None:

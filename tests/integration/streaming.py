@@ -40,7 +40,8 @@ class Kubectl:
 
     @property
     def env(self) -> dict[str, str]:
-        return {**os.environ, "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": str(self.websockets).lower()}
+        asked = str(self.websockets).lower()
+        return {**os.environ, "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": asked, "KUBECTL_PORT_FORWARD_WEBSOCKETS": asked}
 
     def argv(self, *words: str) -> list[str]:
         layout = self.space.lab.layout
@@ -195,7 +196,7 @@ _LEFT = """
 find /sys/fs/cgroup -type d -name 'exec-*'
 for process in /proc/[0-9]*; do
     words=$(tr '\\0' ' ' <$process/cmdline 2>/dev/null) || continue
-    case $words in */vktool\\ exec\\ * | */vktool\\ logs\\ *) echo "process $words" ;; esac
+    case $words in */vktool\\ exec\\ * | */vktool\\ logs\\ * | */vktool\\ forward\\ *) echo "process $words" ;; esac
 done
 """
 

@@ -282,12 +282,6 @@ def test_container_that_does_not_run_is_not_entered(node: Node, shared: Space, h
         assert 'container not found ("ended")' in errors(done)
 
 
-def test_port_forward_says_that_it_is_not_supported(way: Way) -> None:
-    done = way.kubectl.run("port-forward", way.pod, ":80")
-    assert done.returncode == 1
-    assert "does not support" in errors(done)
-
-
 def test_50_at_once_all_answer(node: Node, shared: Space, pods: dict[str, str], lab: Lab) -> None:
     def answer(number: int) -> tuple[bytes, int]:
         kubectl = Kubectl(shared, websockets=number % 2 == 0)

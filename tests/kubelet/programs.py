@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from vknix.core.facts import HostName, Uid
 from vknix.errors import NotFound, Refused, Unreachable
-from vknix.provider import AttachRequest, ExecRequest, JournalQuery, LogOptions, Streams
+from vknix.provider import AttachRequest, Duplex, ExecRequest, JournalQuery, Localhost, LogOptions, Streams
 
 Program = Callable[[tuple[str, ...], Streams], Awaitable[int]]
 
@@ -86,6 +87,45 @@ PROGRAMS: Mapping[str, Program] = {
 }
 
 
+ECHO, GREET, REFUSED, LOST, DEAF, BUG, POUR = 7, 13, 9, 10, 11, 12, 19
+
+
+@dataclass(slots=True)
+class Connection:
+    """provider.Duplex to a program that is named by its port."""
+
+    port: int
+    pending: bytes = b""
+    ended: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def read(self, limit: int) -> bytes:
+        if self.port == GREET:
+            data, self.pending = self.pending, b""
+            return data
+        if self.port == POUR:
+            return bytes(limit)
+        while not self.pending and not self.ended:
+            self.news.clear()
+            await self.news.wait()
+        piece, self.pending = self.pending[:limit], self.pending[limit:]
+        return piece
+
+    async def write(self, data: bytes) -> None:
+        if self.port == DEAF:
+            await asyncio.Event().wait()
+        if self.port == LOST:
+            raise Unreachable("host red: the link was lost")
+        if self.port == GREET:
+            raise Refused("", "the connection was closed")
+        self.pending += data
+        self.news.set()
+
+    async def end(self) -> None:
+        self.ended = True
+        self.news.set()
+
+
 @dataclass(slots=True)
 class Programs:
     """`lines` is each container's log, or what its reading raises."""
@@ -96,6 +136,7 @@ class Programs:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
+    away: bool = False
 
     async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int:
         self.asked.append(request)
@@ -123,6 +164,24 @@ class Programs:
         if isinstance(said, Exception):
             raise said
         yield said
+
+    @asynccontextmanager
+    async def localhost(self, uid: Uid, host: HostName) -> AsyncIterator[Localhost]:
+        if self.away:
+            raise Unreachable("host red does not answer")
+        yield self
+
+    @asynccontextmanager
+    async def dial(self, port: int) -> AsyncIterator[Duplex]:
+        if port == REFUSED:
+            raise Refused("", "dial tcp4 127.0.0.1:9: connect: connection refused")
+        if port == BUG:
+            raise RuntimeError("secret detail")
+        self.running += 1
+        try:
+            yield Connection(port, b"welcome" if port == GREET else b"")
+        finally:
+            self.running -= 1
 
     async def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncIterator[bytes]:
         self.asked.append(options)

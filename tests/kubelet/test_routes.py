@@ -106,7 +106,6 @@ ANSWERS: list[Any] = [
     pytest.param("POST", "/attach/ns/q/c?output=1", 404, "pod does not exist", id="attach-unknown-pod"),
     pytest.param("POST", "/attach/ns/p/d?output=1", 500, 'container not found ("d")', id="attach-unknown-container"),
     pytest.param("POST", "/attach/ns/p/0-0/c?output=1", 500, 'container not found ("c")', id="attach-other-uid"),
-    pytest.param("POST", "/portForward/ns/p", 501, "does not support portForward yet", id="port-forward"),
     pytest.param("POST", "/run/ns/p/c", 501, "does not support run yet", id="run"),
     pytest.param("GET", "/runningpods/", 200, '"runs"', id="running-pods"),
     pytest.param("GET", "/configz", 200, '{"kubeletconfig":{}}', id="configz"),

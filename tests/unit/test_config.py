@@ -58,7 +58,7 @@ def test_the_shortest_file_has_the_defaults(folder: Path) -> None:
     config = read(good(), folder)
     assert config.cluster.domain == "cluster.local"
     assert config.kubelet.client_ca_file == folder / "ca.crt"
-    assert (config.kubelet.web_sockets, config.seccomp_default, config.strict_limits) == (False, False, False)
+    assert (config.kubelet.web_sockets, config.seccomp_default, config.strict_limits) == (True, False, False)
     node = config.nodes[0]
     assert (node.port, node.max_pods, node.kubeconfig) == (10250, 110, None)
     assert node.taints == (Taint("virtual-kubelet.io/provider", "NoSchedule", "vknix"),)

@@ -1,5 +1,6 @@
-"""A host in memory. It outlives each provider that talks to it, runs a few programs (true, false, echo, test -e, cat, sleep, init),
-restarts what has ended as a host's systemd does, and can be lost, healed and rebooted.
+"""A host in memory. It outlives each provider that talks to it, runs a few programs (true, false, echo, test -e, cat, sleep, init,
+`nc ... PORT ... cat`, which says what it hears), restarts what has ended as a host's systemd does, and can be lost, healed and
+rebooted.
 """
 
 import asyncio
@@ -50,6 +51,31 @@ class Wire:
 
     async def write(self, data: bytes) -> None:
         self.pending += self.answer(data) if data else b""
+
+
+class Forward:
+    """provider.Duplex to such a program, which ends when its client does."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._pending = b""
+        self._ended = False
+        self._news = asyncio.Event()
+
+    async def read(self, limit: int) -> bytes:
+        while not self._pending and not self._ended:
+            self._news.clear()
+            await self._news.wait()
+        piece, self._pending = self._pending[:limit], self._pending[limit:]
+        return piece
+
+    async def write(self, data: bytes) -> None:
+        self._pending += self._answer(data)
+        self._news.set()
+
+    async def end(self) -> None:
+        self._ended = True
+        self._news.set()
 
 
 @dataclass(slots=True)
@@ -244,6 +270,9 @@ class FakeHost:
             container.set_timer(None)
         self._tell(PodGone(uid, self.facts.name))
 
+    def has(self, uid: Uid) -> bool:
+        return uid in self._pods
+
     def container(self, uid: Uid, name: str) -> Container | None:
         of = self._pods.get(uid)
         return of.containers.get(name) if of is not None else None
@@ -262,6 +291,16 @@ class FakeHost:
                 if port in container.ports and container.state in (State.RUNNING, State.STOPPING):
                     return Wire(container.ports[port])
         raise Refused("", f"dial tcp {address}:{port}: connection refused")
+
+    def forward(self, uid: Uid, port: int) -> Forward:
+        """The same on the Pod's localhost."""
+        of = self._pods.get(uid)
+        for container in of.containers.values() if of is not None else ():
+            if container.runs and port in container.ports:
+                return Forward(container.ports[port])
+            if container.runs and container.argv[0].endswith("nc") and str(port) in container.argv:
+                return Forward(lambda data: data)
+        raise Refused("", f"dial tcp4 127.0.0.1:{port}: connect: connection refused")
 
     # How it goes about it
 
@@ -386,6 +425,6 @@ def output_of(argv: tuple[str, ...], files: Collection[str]) -> tuple[bytes, int
             return b"", int(path not in files)
         case "test", "!", "-e", path:
             return b"", int(path in files)
-        case (("cat" | "sleep" | "init"), *_):
+        case (("cat" | "sleep" | "init" | "nc"), *_):
             return b"", None
     raise Refused("", f'exec: "{argv[0]}": executable file not found in $PATH')

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
@@ -16,7 +17,7 @@ from vknix.core.usage import HostUsage
 from vknix.errors import Deposed, NotFound, Refused, Unreachable
 from vknix.fake.host import Container, FakeHost, output_of
 from vknix.fake.usage import journal, usage_of
-from vknix.provider import AttachRequest, Connection, ExecRequest, JournalQuery, LogOptions, Place, Seen, Streams
+from vknix.provider import AttachRequest, Connection, Duplex, ExecRequest, JournalQuery, Localhost, LogOptions, Place, Seen, Streams
 
 _SLICE_BITS = 8  # of a host's piece of the Pod CIDRs
 
@@ -98,16 +99,16 @@ class FakeProvider:
         self._ports.pop(uid, None)
 
     async def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
-        self._reach(place.host).sync(pod, place, inputs, run)
+        self.reach(place.host).sync(pod, place, inputs, run)
 
     async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
-        self._reach(host).stop(uid, containers, deadline - time.time())
+        self.reach(host).stop(uid, containers, deadline - time.time())
 
     async def clean(self, uid: Uid, host: HostName) -> None:
-        self._reach(host).clean(uid)
+        self.reach(host).clean(uid)
 
     async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int:
-        container = self._reach(host).container(request.uid, request.container)
+        container = self.reach(host).container(request.uid, request.container)
         if container is None or not container.runs:
             raise NotFound(f'container not found ("{request.container}")')
         output, code = output_of(request.argv, container.files)
@@ -124,7 +125,7 @@ class FakeProvider:
         return code
 
     async def attach(self, request: AttachRequest, host: HostName, streams: Streams) -> None:
-        container = self._reach(host).container(request.uid, request.container)
+        container = self.reach(host).container(request.uid, request.container)
         if container is None or not container.runs:
             raise NotFound(f'container not found ("{request.container}")')
         try:
@@ -145,28 +146,28 @@ class FakeProvider:
             at = len(lines)
             if container.id != attempt or not container.runs or feeding.done():
                 return
-            await self._reach(host).news.wait()
-            self._reach(host)
+            await self.reach(host).news.wait()
+            self.reach(host)
 
     async def _feed(self, request: AttachRequest, host: HostName, container: Container, streams: Streams) -> None:
         """What `cat` reads it writes; where its input ends, so does it, unless it is to wait for the next session's."""
         if not request.stdin or not container.stdin:
             await asyncio.Event().wait()
         while data := await streams.read_stdin():
-            self._reach(host).write(request.uid, request.container, data)
+            self.reach(host).write(request.uid, request.container, data)
         if container.stdin_once:
-            self._reach(host).end(request.uid, request.container, 0)
+            self.reach(host).end(request.uid, request.container, 0)
         else:
-            self._reach(host).write(request.uid, request.container, b"")  # wakes who shows it
+            self.reach(host).write(request.uid, request.container, b"")  # wakes who shows it
 
     async def _until_over(self, host: HostName, container: Container, attempt: str) -> None:
         while container.id == attempt and container.state is not State.STOPPED:
-            await self._reach(host).news.wait()
-            self._reach(host)
+            await self.reach(host).news.wait()
+            self.reach(host)
         raise NotFound("the container has ended, and the command with it")
 
     async def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
-        of = self._reach(host).container(uid, container)
+        of = self.reach(host).container(uid, container)
         if of is None or not 0 <= options.attempt < len(of.logs):
             raise NotFound(f"attempt {options.attempt} of {container} has no log")
         lines = of.logs[options.attempt]
@@ -184,29 +185,46 @@ class FakeProvider:
             ended = options.attempt < len(of.logs) - 1 or of.state is State.STOPPED
             if left == 0 or ended or not options.follow:
                 return
-            await self._reach(host).news.wait()
-            self._reach(host)
+            await self.reach(host).news.wait()
+            self.reach(host)
 
     @asynccontextmanager
     async def dial(self, uid: Uid, host: HostName, address: str, port: int) -> AsyncGenerator[Connection, None]:
-        yield self._reach(host).connect(address, port)
+        yield self.reach(host).connect(address, port)
+
+    @asynccontextmanager
+    async def localhost(self, uid: Uid, host: HostName) -> AsyncGenerator[Localhost, None]:
+        if not self.reach(host).has(uid):
+            raise NotFound(f"host {host} does not have the Pod")
+        yield _Localhost(self, uid, host)
 
     async def answers(self, host: HostName) -> None:
-        self._reach(host)
+        self.reach(host)
 
     async def usage(self, host: HostName) -> HostUsage:
-        return usage_of(self._reach(host))
+        return usage_of(self.reach(host))
 
     async def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]:
-        yield journal(self._reach(host), query)
+        yield journal(self.reach(host), query)
 
-    def _reach(self, name: HostName) -> FakeHost:
+    def reach(self, name: HostName) -> FakeHost:
         host = self._hosts.get(name)
         if host is None or not self._linked or host.facts.state is not HostState.LISTED:
             raise Unreachable(f"host {name} is not connected")
         if host.epoch > self._epoch:
             raise Deposed(f"host {name} obeys another vknix by now")
         return host
+
+
+@dataclass(frozen=True, slots=True)
+class _Localhost:
+    of: FakeProvider
+    uid: Uid
+    host: HostName
+
+    @asynccontextmanager
+    async def dial(self, port: int) -> AsyncGenerator[Duplex, None]:
+        yield self.of.reach(self.host).forward(self.uid, port)
 
 
 def _lack(asked: Amounts, facts: HostFacts, there: Sequence[Amounts]) -> str:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from vknix.errors import ConfigError, Conflict, Forbidden, Mistake, NotFound, Refused, Unreachable, Unsupported, VknixError
 from vknix.kubelet.auth import Guard
+from vknix.kubelet.forward import serve_forward
 from vknix.kubelet.logs import check_stream, log_query, serve_logs
 from vknix.kubelet.target import Backend, Lookup, Rejection, Target
 from vknix.kubelet.upgrade import Options, options, serve_attach, serve_exec
@@ -96,8 +97,10 @@ class KubeletServer:
             for path in (f"/{verb}/{{namespace}}/{{pod}}/{{container}}", f"/{verb}/{{namespace}}/{{pod}}/{{uid}}/{{container}}"):
                 add("GET", path, serve)
                 add("POST", path, serve)
-        for verb in ("portForward", "run"):
-            add("*", f"/{verb}/{{rest:.*}}", _unsupported)
+        for path in ("/portForward/{namespace}/{pod}", "/portForward/{namespace}/{pod}/{uid}"):
+            add("GET", path, self._port_forward)
+            add("POST", path, self._port_forward)
+        add("*", "/run/{rest:.*}", _unsupported)
         return app
 
     @web.middleware
@@ -123,6 +126,12 @@ class KubeletServer:
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         wants, target, container = self._stream(request)
         return await serve_attach(request, target, container, wants, self._backend)
+
+    async def _port_forward(self, request: web.Request) -> web.StreamResponse:
+        target = self._target(request, "pod does not exist")
+        if request.match_info.get("uid", target.pod.uid) != target.pod.uid:
+            raise Rejection(404, "pod not found")
+        return await serve_forward(request, target, self._backend)
 
     def _stream(self, request: web.Request) -> tuple[Options, Target, str]:
         wants = options(request.query)

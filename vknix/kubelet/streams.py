@@ -27,12 +27,13 @@ Send = Callable[[Channel, bytes], Awaitable[None]]
 class Inbox:
     """Bytes that the command has not read yet."""
 
-    def __init__(self, *, on_full: Callable[[], None], on_room: Callable[[], None]) -> None:
+    def __init__(self, *, on_full: Callable[[], None], on_room: Callable[[], None], high_water: int = HIGH_WATER) -> None:
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._ended = False
         self._full = False
         self._arrived = asyncio.Event()
+        self._high_water = high_water
         self._on_full = on_full
         self._on_room = on_room
 
@@ -46,7 +47,7 @@ class Inbox:
         self._pieces.append(data)
         self._size += len(data)
         self._arrived.set()
-        if not self._full and self._size >= HIGH_WATER:
+        if not self._full and self._size >= self._high_water:
             self._full = True
             self._on_full()
 

@@ -1,12 +1,13 @@
 """The Pod and container that a request names, who serves them, and what a request is refused with."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from vknix.core.facts import ContainerFacts, HostName, PodFacts, State, Uid
 from vknix.errors import VknixError
-from vknix.provider import AttachRequest, ExecRequest, JournalQuery, LogOptions, Streams
+from vknix.provider import AttachRequest, ExecRequest, JournalQuery, Localhost, LogOptions, Streams
 
 
 class Rejection(VknixError):
@@ -25,6 +26,8 @@ class Backend(Protocol):
     async def exec(self, request: ExecRequest, host: HostName, streams: Streams) -> int: ...
 
     async def attach(self, request: AttachRequest, host: HostName, streams: Streams) -> None: ...
+
+    def localhost(self, uid: Uid, host: HostName) -> AbstractAsyncContextManager[Localhost]: ...
 
     def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncIterator[bytes]: ...
 
@@ -72,6 +75,13 @@ class Target:
 
     def container(self, name: str) -> ContainerFacts | None:
         return self.facts.containers.get(name) if self.facts is not None else None
+
+    def network_on(self) -> HostName:
+        """The host of a Pod whose network is there, which is so while any of its containers runs; Rejection where it is not."""
+        containers = self.facts.containers.values() if self.facts is not None else ()
+        if self.facts is None or not any(each.state in (State.RUNNING, State.STOPPING) for each in containers):
+            raise Rejection(500, f'Pod "{self.pod.name}" is not running')
+        return self.facts.host
 
     def running_on(self, container: str) -> HostName:
         """The host of a container that a command or a client can be joined to; Rejection as the kubelet's where it does not run."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 
@@ -12,6 +13,9 @@ from vknix.kubelet.streams import ClientStreams, Run, run_attach, run_exec
 from vknix.kubelet.target import Backend, Rejection, Target
 from vknix.kubelet.websocket_carrier import serve_websocket
 from vknix.provider import AttachRequest, ExecRequest
+
+WEBSOCKET_PROTOCOL: Final = "Sec-WebSocket-Protocol"
+UNKNOWN_WEBSOCKET: Final = "unable to upgrade: none of the WebSocket's subprotocols is known here"
 
 _STREAM_PROTOCOL = "X-Stream-Protocol-Version"
 _ACCEPTED = "X-Accepted-Stream-Protocol-Versions"
@@ -64,23 +68,23 @@ async def serve_attach(
 
 
 async def _serve(request: web.Request, wants: Options, run: Run) -> web.StreamResponse:
-    if _is_upgrade(request, "websocket"):
-        protocol = channels.choose(_listed(request, "Sec-WebSocket-Protocol"))
+    if is_upgrade(request, "websocket"):
+        protocol = channels.choose(listed(request, WEBSOCKET_PROTOCOL))
         if protocol is None:
-            raise Rejection(403, "unable to upgrade: none of the WebSocket's subprotocols is known here")
+            raise Rejection(403, UNKNOWN_WEBSOCKET)
         return await serve_websocket(request, protocol, wants.channels, run)
-    name = _spdy_protocol(request)
+    name = spdy_protocol(request, spdy_carrier.PROTOCOLS)
     return await serve_spdy(request, name, _spdy_channels(name, wants), run)
 
 
-def _spdy_protocol(request: web.Request) -> str:
-    if not _is_upgrade(request, "spdy/3.1"):
+def spdy_protocol(request: web.Request, known: tuple[str, ...]) -> str:
+    """The client's first that is `known`; Rejection where there is none."""
+    if not is_upgrade(request, "spdy/3.1"):
         raise Rejection(400, "unable to upgrade: missing upgrade headers in request: it needs a WebSocket or SPDY/3.1")
-    offered = _listed(request, _STREAM_PROTOCOL)
+    offered = listed(request, _STREAM_PROTOCOL)
     if not offered:
         count = len(request.headers)
         raise Rejection(400, f"unable to upgrade: header {_STREAM_PROTOCOL} does not exist in request with {count} headers")
-    known = spdy_carrier.PROTOCOLS
     chosen = next((name for name in offered if name in known), None)
     if chosen is None:
         text = f"unable to upgrade: the client supports {', '.join(offered)}, this server {', '.join(known)}"
@@ -94,12 +98,12 @@ def _spdy_channels(protocol: str, wants: Options) -> frozenset[Channel]:
     return wants.channels | {Channel.ERROR} | ({Channel.RESIZE} if resizes else set())
 
 
-def _is_upgrade(request: web.Request, protocol: str) -> bool:
-    connection = (token.lower() for token in _listed(request, "Connection"))
+def is_upgrade(request: web.Request, protocol: str) -> bool:
+    connection = (token.lower() for token in listed(request, "Connection"))
     return "upgrade" in connection and request.headers.get("Upgrade", "").lower() == protocol
 
 
-def _listed(request: web.Request, header: str) -> tuple[str, ...]:
+def listed(request: web.Request, header: str) -> tuple[str, ...]:
     """A header that may be repeated, or hold a comma list."""
     lines: Iterable[str] = request.headers.getall(header, ())
     return tuple(name.strip() for line in lines for name in line.split(",") if name.strip())

@@ -15,16 +15,17 @@ from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
 from vknix.core.usage import HostUsage
-from vknix.errors import HostFailed, Refused, Unreachable
+from vknix.errors import HostFailed, NotFound, Refused, Unreachable
 from vknix.nspawn import journal, network, paths
 from vknix.nspawn import place as places
 from vknix.nspawn import plan as plans
 from vknix.nspawn import usage as usages
 from vknix.nspawn.attach import run_attach
 from vknix.nspawn.exec import run_exec
+from vknix.nspawn.forward import localhost
 from vknix.nspawn.host import Host, HostSettings
 from vknix.nspawn.ssh import Address, Finished, Link
-from vknix.provider import AttachRequest, Connection, ExecRequest, JournalQuery, LogOptions, Place, Seen, Streams
+from vknix.provider import AttachRequest, Connection, ExecRequest, JournalQuery, Localhost, LogOptions, Place, Seen, Streams
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +175,15 @@ class NspawnProvider:
     async def dial(self, uid: Uid, host: HostName, address: str, port: int) -> AsyncGenerator[Connection, None]:
         async with self._host(host).session.link.connection(address, port) as connection:
             yield connection
+
+    @asynccontextmanager
+    async def localhost(self, uid: Uid, host: HostName) -> AsyncGenerator[Localhost, None]:
+        session, uid32 = self._host(host).session, paths.uid32(uid)
+        found = session.pods.get(uid32)
+        if found is None:
+            raise NotFound(f"host {host} does not have the Pod")
+        async with localhost(session.link, session.settings.tool, uid32, own_network=bool(found.addresses)) as opened:
+            yield opened
 
     async def answers(self, host: HostName) -> None:
         await self._host(host).session.link.answers(_ANSWER_S)

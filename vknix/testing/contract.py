@@ -17,7 +17,7 @@ from vknix.core.facts import ContainerFacts, HostName, HostState, ImageState, Re
 from vknix.core.handlers import DEFAULT
 from vknix.core.pod import Pod
 from vknix.errors import NotFound, Refused, Unreachable
-from vknix.provider import AttachRequest, LogOptions, Place
+from vknix.provider import AttachRequest, Duplex, Localhost, LogOptions, Place
 from vknix.testing.bench import NAME, Bench, Client, Process, process
 from vknix.testing.usage_checks import (
     host_that_is_lost_uses_nothing_that_is_known,
@@ -376,6 +376,53 @@ async def host_answers_and_a_port_that_nobody_listens_on_is_refused(of: Process)
     await raises(Refused, _dial(of, pod, host))
 
 
+_ECHO_PORT = 7777
+_ECHO = ("nc", "-ll", "-p", f"{_ECHO_PORT}", "-e", "cat")
+
+
+async def localhost_of_a_pod_is_its_own(of: Process) -> None:
+    pod, other = of.pod(*_ECHO), of.pod(*_FOREVER)
+    host, hosts = (await of.run(pod)).host, (await of.run(other)).host
+    await of.state(pod, State.RUNNING)
+    await of.state(other, State.RUNNING)
+    async with of.provider.localhost(pod.uid, host) as localhost:
+        await _until_it_listens(of, localhost)
+        async with localhost.dial(_ECHO_PORT) as one, localhost.dial(_ECHO_PORT) as two:
+            await two.write(b"second")
+            await one.write(b"first")
+            await one.end()
+            assert (await _read_all(one), await two.read(6)) == (b"first", b"second")
+        await raises(Refused, _entered(localhost.dial(_UNUSED_PORT)))
+    async with of.provider.localhost(other.uid, hosts) as localhost:
+        await raises(Refused, _entered(localhost.dial(_ECHO_PORT)))
+
+
+async def _until_it_listens(of: Process, localhost: Localhost) -> None:
+    async with asyncio.timeout(of.bench.within_s):
+        while True:
+            try:
+                return await _entered(localhost.dial(_ECHO_PORT))
+            except Refused:
+                await asyncio.sleep(0.05)
+
+
+async def _entered(context: AbstractAsyncContextManager[object]) -> None:
+    async with context:
+        pass
+
+
+async def _read_all(of: Duplex) -> bytes:
+    text = b""
+    while piece := await of.read(1 << 16):
+        text += piece
+    return text
+
+
+async def localhost_of_no_pod_is_not_found(of: Process) -> None:
+    pod = of.pod(*_FOREVER)
+    await raises(NotFound, _entered(of.provider.localhost(pod.uid, next(iter(of.hosts)))))
+
+
 async def exec_without_a_running_container_is_not_found(of: Process) -> None:
     pod, _ = await _ended(of, "true")
     await raises(NotFound, of.provider.exec(of.asks(pod, "true"), of.pods[pod.uid].host, Client()))
@@ -495,6 +542,8 @@ CHECKS: tuple[Check, ...] = (
     exec_runs_in_the_container,
     cancelled_exec_returns_and_the_container_runs_on,
     host_answers_and_a_port_that_nobody_listens_on_is_refused,
+    localhost_of_a_pod_is_its_own,
+    localhost_of_no_pod_is_not_found,
     exec_without_a_running_container_is_not_found,
     attach_types_into_the_main_process_and_shows_what_it_says,
     input_stays_open_for_the_next_session_without_stdin_once,

@@ -40,7 +40,11 @@
    vktool attach RUNFILE LOGDIR
        What the container writes from now on, until it ends. Its stdin is frames: a kind, the length of what follows in two bytes (all
        of it at most 4096 bytes), and that: `i` input, `c` no more input, `s` rows and columns of the terminal, two bytes each. It ends
-       where the session does: exit 0. Exit 3 where the container does not run. */
+       where the session does: exit 0. Exit 3 where the container does not run.
+   vktool forward NETNS SOCKET
+       Connections to localhost in a Pod's network namespace (`-`: the host's), for as long as SOCKET, which it makes, and its stdin last.
+       It says `ready`. Who connects to SOCKET sends the port in two bytes and is answered by one: 0, and from then on it is the
+       connection; or 1, why nobody is to be had there, and the end. Exit 3 where the Pod is not there. */
 #include "vktool.h"
 
 #include <string.h>
@@ -53,7 +57,7 @@ int main(int argc, char **argv)
     } verbs[] = {{"run", run},       {"fact", fact},    {"exec", exec}, {"logs", logs},
                  {"attach", attach}, {"init", init},    {"pause", pause_pod}, {"spaces", spaces},
                  {"limit", limit},   {"mount", mounts}, {"own", own},
-                 {"usage", usage}};
+                 {"usage", usage}, {"forward", forward}};
 
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)

@@ -100,6 +100,7 @@ int limit(int argc, char **argv);
 int mounts(int argc, char **argv);
 int own(int argc, char **argv);
 int usage(int argc, char **argv);
+int forward(int argc, char **argv);
 
 /* Says `vktool: ...` on stderr (in printf's words, %m included) and ends the process. */
 noreturn void die(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
