@@ -64,12 +64,20 @@ def guarded(image: str, token: str) -> Json:
     return container(image, script, ports=NAMED, env=[{"name": "CGI", "value": cgi}], readinessProbe=every_second(probe))
 
 
-READY = ("http", "http-header", "tcp", "pod-address", "startup")
+def serving_grpc(agnhost: str, asked: str) -> Json:
+    """A container with a gRPC health service, and a readiness probe that asks for one."""
+    probe = every_second({"grpc": {"port": 5000, "service": asked}})
+    command = ["agnhost", "grpc-health-checking", "--service=shop"]
+    return {"name": "main", "image": agnhost, "command": command, "readinessProbe": probe}
+
+
+READY = ("http", "http-header", "tcp", "pod-address", "grpc", "startup")
 UNREADY = {
     "http-404": "Readiness probe failed: HTTP probe failed with statuscode: 404",
     "http-wrong-header": "Readiness probe failed: HTTP probe failed with statuscode: 403",
     "tcp-closed": "Readiness probe failed: dial tcp ",
     "exec-fails": "Readiness probe failed: not yet",
+    "grpc-wrong-service": "Readiness probe failed: health rpc failed: status 5: unknown service",
 }
 KILLED = {"liveness": "livenessProbe", "startup-fails": "startupProbe"}
 
@@ -101,6 +109,8 @@ def settled(shared: Space) -> dict[str, Json]:
         pod("http-404", serving(image, readinessProbe=every_second(http("/nothing")))),
         pod("http-wrong-header", guarded(image, "closed")),
         pod("tcp-closed", container(image, readinessProbe=every_second({"tcpSocket": {"port": 8080}}))),
+        pod("grpc", serving_grpc(shared.lab.images["agnhost"], "shop")),
+        pod("grpc-wrong-service", serving_grpc(shared.lab.images["agnhost"], "bank")),
         pod("exec-fails", container(image, readinessProbe=every_second(says))),
         *(
             with_data(pod(name, {**container(image, f"{once}; {SLEEP}"), kind: late}, restart="Always"))
@@ -115,7 +125,7 @@ def settled(shared: Space) -> dict[str, Json]:
     return shared.wait(lambda of: is_ready(of) and status(of)["restartCount"] > 0, *KILLED)
 
 
-@pytest.mark.parametrize("name", ["http", "http-header", "tcp", "pod-address"])
+@pytest.mark.parametrize("name", ["http", "http-header", "tcp", "pod-address", "grpc"])
 def test_container_is_ready_when_its_probe_has_passed(settled: dict[str, Json], name: str) -> None:
     told = status(settled[name])
     assert (told["ready"], told["started"], told["restartCount"]) == (True, True, 0)
@@ -126,6 +136,13 @@ def test_pod_whose_readiness_fails_runs_on_and_is_not_ready(settled: dict[str, J
     of = settled[name]
     assert (phase(of), status(of)["ready"], status(of)["restartCount"]) == ("Running", False, 0)
     assert (condition(of, "Ready")["status"], condition(of, "Ready")["reason"]) == ("False", "ContainersNotReady")
+
+
+@pytest.mark.usefixtures("settled")
+def test_health_service_that_serves_no_longer_makes_a_pod_unready(shared: Space) -> None:
+    shared.exec("grpc", "wget", "-qO-", "http://localhost:8080/make-not-serving")
+    wait_unhealthy(shared, "grpc", 'Readiness probe failed: service unhealthy (responded with "NOT_SERVING")')
+    assert status(shared.wait(lambda of: not is_ready(of), "grpc")["grpc"])["restartCount"] == 0
 
 
 @pytest.mark.usefixtures("settled")

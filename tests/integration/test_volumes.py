@@ -1,11 +1,27 @@
 """Volumes of each kind on the lab: what a container finds there, whose it is, and that no path leads out of one."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.integration.build import Json, Space, container, host_of, is_ready, phase, pod, status, terminated, uid32, waiting
+from tests.integration.build import (
+    Json,
+    Space,
+    container,
+    has_ended,
+    host_of,
+    is_ready,
+    phase,
+    pod,
+    status,
+    terminated,
+    uid32,
+    waiting,
+)
+from tests.lab.hosts import Host
 from tests.lab.shell import wait_for
+from tests.lab.vknixproc import NODE
 
 pytestmark = pytest.mark.lab
 
@@ -188,3 +204,50 @@ def test_closure_that_nobody_has_is_like_an_image(space: Space) -> None:
     of = container(space.lab.image_busybox, volumeMounts=[mount("v", "/x")])
     space.create(pod("lacks", of, volumes=[volume("v", image={"reference": missing})]))
     space.wait(lambda of: waiting(of) in ("ErrImagePull", "ImagePullBackOff"), "lacks", timeout_s=60)
+
+
+@pytest.fixture
+def local(space: Space) -> Iterator[Host]:
+    """The host of a persistent volume of kind local that is claimed as `data`; its directory is not there yet."""
+    host = space.lab.hosts[-1]
+    hosts = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE, host.name]}
+    size = {"storage": "1Mi"}
+    where = {
+        "local": {"path": "/var/tmp/vknix-local"},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [hosts]}]}},
+        "claimRef": {"namespace": space.name, "name": "data"},
+    }
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    there = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": space.name}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}}
+    space.create(
+        {**there, "spec": {**common, "capacity": size, "persistentVolumeReclaimPolicy": "Retain", **where}},
+        {**claim, "spec": {**common, "volumeName": space.name, "resources": {"requests": size}}},
+    )
+    yield host
+    host.run("rm -rf /var/tmp/vknix-local")
+    space.lab.kubectl("delete", "persistentvolume", space.name, "--wait=false")
+
+
+def test_local_volume_is_mounted_on_its_host_once_it_is_there(space: Space, local: Host) -> None:
+    def user(name: str, script: str, **of: Any) -> Json:
+        main = container(space.lab.image_busybox, script, volumeMounts=[mount("v", "/v")])
+        claim = {"claimName": "data", **of}
+        return pod(name, main, volumes=[volume("v", persistentVolumeClaim=claim)], securityContext={"fsGroup": GROUP})
+
+    space.create(user("writer", "stat -c %g /v; echo kept > /v/file"))
+    assert "/var/tmp/vknix-local is not there" in space.wait_event("writer", "FailedMount")
+    local.run("mkdir /var/tmp/vknix-local")
+    wrote = space.wait(has_ended, "writer")["writer"]
+    assert (phase(wrote), host_of(wrote), space.logs("writer")) == ("Succeeded", local.name, f"{GROUP}\n")
+    read = space.run(user("reader", "cat /v/file; (echo x > /v/file) 2> /dev/null || echo refused", readOnly=True))
+    assert (host_of(read), space.logs("reader")) == (local.name, "kept\nrefused\n")
+    assert local.run("cat /var/tmp/vknix-local/file") == "kept\n"
+
+
+def test_nfs_that_a_host_can_not_mount_says_what_the_host_lacks(space: Space) -> None:
+    """The lab's hosts have no mount.nfs, and some no NFS in their kernel."""
+    of = container(space.lab.image_busybox, volumeMounts=[mount("v", "/v")])
+    space.create(pod("far", of, volumes=[volume("v", nfs={"server": "192.0.2.1", "path": "/export"})]))
+    assert "add nfs to boot.supportedFilesystems" in space.wait_event("far", "FailedMount")
+    assert phase(space.pod("far")) == "Pending"

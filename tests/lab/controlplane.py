@@ -148,6 +148,7 @@ def _apiserver(lab: Layout) -> list[str]:
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         f"--proxy-client-cert-file={lab.pki}/front-proxy-client.crt",
         f"--proxy-client-key-file={lab.pki}/front-proxy-client.key",
+        "--feature-gates=ContainerStopSignals=true",
         # This machine has routes to Pods, and no kube-proxy.
         "--enable-aggregator-routing=true",
     ]
