@@ -1,4 +1,4 @@
-"""Wanted Pods and seen facts by UID: the only shared mutable state. Written by loops/pods.py and loops/heartbeat.py."""
+"""Wanted Pods and seen facts by UID: the only shared mutable state. Written by loops/pods.py, heartbeat.py and evicting.py."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,7 @@ from vknix.core.probes import Probed
 
 class Ledger:
     """`wanted` is what the API server says, `seen` what the hosts say; `probed` and `hooks`, by container, what those say.
+    `evicted`: why a Pod that is wanted is to fail.
 
     Reading it takes no lock: there is one event loop.
     """
@@ -20,6 +21,7 @@ class Ledger:
         self.hosts: dict[HostName, HostFacts] = {}
         self.probed: dict[Uid, dict[str, Probed]] = {}
         self.hooks: dict[Uid, dict[str, Hooked]] = {}
+        self.evicted: dict[Uid, str] = {}
         self._names: dict[tuple[str, str], Uid] = {}
 
     def want(self, record: PodRecord) -> None:
@@ -28,6 +30,7 @@ class Ledger:
 
     def unwant(self, uid: Uid) -> None:
         record = self.wanted.pop(uid, None)
+        self.evicted.pop(uid, None)
         if record is not None and self._names.get((record.namespace, record.name)) == uid:
             del self._names[record.namespace, record.name]
 

@@ -31,6 +31,7 @@ from vknix.kubelet.server import KubeletServer, Settings
 from vknix.kubelet.target import Target
 from vknix.kubelet.views import Views
 from vknix.ledger import Ledger
+from vknix.loops.evicting import Evicting
 from vknix.loops.heartbeat import Heartbeat
 from vknix.loops.objects import Objects
 from vknix.loops.pods import Pods
@@ -104,8 +105,10 @@ async def run_node(config: configs.Config, node: configs.Node) -> None:
             ledger, client, provider, events, lease, node_settings(config, node), node.pod_cidrs, tools.hosts_changed
         )
         certificate = serving_certificate(config, node, client)
+        pods = Pods(ledger, tools)
+        evicting = Evicting(ledger, provider, pods.wake)
         async with asyncio.TaskGroup() as tasks:
-            for each in (events, objects, heartbeat, Pods(ledger, tools), certificate):
+            for each in (events, objects, heartbeat, pods, evicting, certificate):
                 tasks.create_task(each.run(), name=f"{node.name}: {type(each).__name__}")
             telling = Telling(node.name, ledger, Usages(node.name, ledger, provider), telemetry, heartbeat.stalled)
             serving = serve(config, node, client, ledger, provider, certificate, views(config, node, ledger, telling, heartbeat))

@@ -13,7 +13,7 @@ The contract, which `testing.check_provider` tries on any backend:
   vknix leads by now, and this one ends.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,7 +21,7 @@ from typing import Protocol
 from vknix.core.facts import HostFacts, HostName, PodFacts, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
-from vknix.core.usage import HostUsage
+from vknix.core.usage import HostUsage, PodDisk
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +230,10 @@ class Provider(Protocol):
 
     async def usage(self, host: HostName) -> HostUsage:
         """What the host and all that runs on it use now, in one question. Unreachable, or HostFailed, where it gives no answer."""
+
+    async def disk(self, host: HostName, uids: Collection[Uid]) -> Mapping[Uid, PodDisk]:
+        """What these Pods have on the host's disk, in one question, which takes longer the more files they have. What does not run
+        is left out; a Pod that it does not have may be. Unreachable, or HostFailed, where it gives no answer."""
 
     def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]:
         """The host's journal, as text in pieces. Unreachable where the link died; Refused where it can't be asked so."""

@@ -1,5 +1,7 @@
 """What can't be had: said once, in a status and an Event, and healed when it is put right."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.fakes.cluster import until
@@ -32,10 +34,12 @@ async def test_pod_that_fits_no_host_fails_so_that_its_controller_makes_another(
 
 async def test_pod_that_is_refused_for_a_limit_takes_no_room_from_others(world: World) -> None:
     world.strict_limits = True
+    for host in world.hosts.values():
+        host.facts = replace(host.facts, controllers=frozenset({"cpu"}))
     whole = {"cpu": f"{world.hosts['red'].facts.cpu_milli}m"}
     async with world.process():
         for name in ("first", "second"):  # one for each host
-            world.put(pod(name, container={"resources": {"requests": whole, "limits": {"ephemeral-storage": "1Gi"}}}))
+            world.put(pod(name, container={"resources": {"requests": whole, "limits": {"memory": "1Gi"}}}))
         await until(lambda: [world.phase(name) for name in ("first", "second")] == ["Failed", "Failed"])
         world.put(pod("third", container={"resources": {"requests": whole}}))
         await world.runs("third")

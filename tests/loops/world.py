@@ -20,6 +20,7 @@ from vknix.kube.client import Client
 from vknix.kube.events import Recorder
 from vknix.kube.lease import NodeLease
 from vknix.ledger import Ledger
+from vknix.loops.evicting import Evicting
 from vknix.loops.heartbeat import Heartbeat
 from vknix.loops.objects import Objects
 from vknix.loops.pods import Pods
@@ -128,8 +129,9 @@ class World:
         node = NodeSettings(NODE, "192.0.2.1", 10250, {"shape": "fake"}, (), (), "0")
         heartbeat = Heartbeat(ledger, self.client, provider, events, lease, node, ("10.1.0.0/16",), tools.hosts_changed)
         made = Process(ledger, provider, Pods(ledger, tools))
+        evicting = Evicting(ledger, provider, made.pods.wake, period_s=0.05)
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(each.run()) for each in (events, objects, heartbeat, made.pods)]
+            running = [tasks.create_task(each.run()) for each in (events, objects, heartbeat, made.pods, evicting)]
             try:
                 yield made
             finally:

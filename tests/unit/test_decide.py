@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.build import ROOT, container, ended, facts, pod, running, stopped
-from vknix.core import decide
+from vknix.core import decide, failing
 from vknix.core.decide import TABLE, Column, Row, Step, Turn
 from vknix.core.facts import ContainerFacts, ImageFacts, ImageState, PodFacts, State
 from vknix.core.pod import Pod
@@ -54,10 +54,10 @@ def test_row(of: Pod | None, row: Row) -> None:
     assert decide.row(of, NOW) is row
 
 
-@pytest.mark.parametrize(("now", "row"), [(1767323049.9, Row.WANTED), (1767323050.0, Row.EXPIRED)])
+@pytest.mark.parametrize(("now", "row"), [(1767323049.9, Row.WANTED), (1767323050.0, Row.FAILING)])
 def test_deadline_counts_from_the_start(now: float, row: Row) -> None:
     of = pod(activeDeadlineSeconds=5, status={"startTime": "2026-01-02T03:04:05Z"})
-    assert decide.expires(of) == 1767323050.0
+    assert failing.expires(of) == 1767323050.0
     assert decide.row(of, now) is row
     assert decide.row(pod(activeDeadlineSeconds=5), now) is Row.WANTED
 

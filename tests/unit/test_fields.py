@@ -76,7 +76,6 @@ def test_on_the_hosts_network_a_port_is_the_hosts() -> None:
         (spec(volumes=[{"name": "h", "csi": {"driver": "d"}}]), "spec.volumes[0].csi"),
         (spec(volumes=[{"name": "h", "image": {"reference": "kitten"}}]), "spec.volumes[0].image.reference"),
         (spec({"volumeMounts": [{"mountPropagation": "Bidirectional"}]}), "spec.containers[0].volumeMounts[0].mountPropagation"),
-        (spec(volumes=[{"name": "h", "emptyDir": {"sizeLimit": "1Mi"}}]), "spec.volumes[0].emptyDir.sizeLimit"),
         (spec(volumes=[{"name": "h", "emptyDir": {"medium": "HugePages"}}]), "spec.volumes[0].emptyDir.medium"),
         (spec(volumes=[{"name": "h", "emptyDir": {"other": 1}}]), "spec.volumes[0].emptyDir.other"),
         (spec({"ports": [{"containerPort": 1}, {"hostPort": 80}]}), "spec.containers[0].ports[1].hostPort"),

@@ -7,18 +7,18 @@ run anything, so nothing is started, confirmed or forgotten on its word. Each st
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 
 from vknix.core import hooks, restart, storage
 from vknix.core import pod as pods
 from vknix.core.facts import ContainerFacts, ImageState, PodFacts, State
+from vknix.core.failing import failing
 from vknix.core.pod import Kind, Member, Pod
 
 
 class Row(Enum):
     WANTED = "wanted"
-    EXPIRED = "expired"  # past its activeDeadlineSeconds
+    FAILING = "failing"  # past its activeDeadlineSeconds, or evicted
     LEAVING = "leaving"  # has a deletionTimestamp
     GONE = "gone"  # not in the API server any more
     DONE = "done"  # Succeeded or Failed, which are for ever
@@ -43,7 +43,7 @@ class Step(Enum):
     FORGET = "forget"
 
 
-_W, _E, _L, _G, _D = Row.WANTED, Row.EXPIRED, Row.LEAVING, Row.GONE, Row.DONE
+_W, _F, _L, _G, _D = Row.WANTED, Row.FAILING, Row.LEAVING, Row.GONE, Row.DONE
 
 TABLE: dict[tuple[Row, Column], Step] = {
     (_W, Column.NOTHING): Step.WORK,
@@ -52,12 +52,12 @@ TABLE: dict[tuple[Row, Column], Step] = {
     (_W, Column.STOPPING): Step.WORK,
     (_W, Column.STOPPED): Step.WORK,
     (_W, Column.LOST): Step.WAIT,
-    (_E, Column.NOTHING): Step.WAIT,  # it is told to have failed
-    (_E, Column.PREPARING): Step.STOP,
-    (_E, Column.RUNNING): Step.STOP,
-    (_E, Column.STOPPING): Step.STOP,
-    (_E, Column.STOPPED): Step.STOP,  # what its host would start again
-    (_E, Column.LOST): Step.WAIT,
+    (_F, Column.NOTHING): Step.WAIT,  # it is told to have failed
+    (_F, Column.PREPARING): Step.STOP,
+    (_F, Column.RUNNING): Step.STOP,
+    (_F, Column.STOPPING): Step.STOP,
+    (_F, Column.STOPPED): Step.STOP,  # what its host would start again
+    (_F, Column.LOST): Step.WAIT,
     (_L, Column.NOTHING): Step.CONFIRM,
     (_L, Column.PREPARING): Step.STOP,
     (_L, Column.RUNNING): Step.STOP,
@@ -87,16 +87,7 @@ def row(pod: Pod | None, now: float) -> Row:
         return Row.LEAVING
     if pod.ended:
         return Row.DONE
-    at = expires(pod)
-    return Row.EXPIRED if at is not None and at <= now else Row.WANTED
-
-
-def expires(pod: Pod) -> float | None:
-    """When its activeDeadlineSeconds are over, which count from when it was first told to be seen."""
-    since = pod.status.get("startTime")
-    if pod.spec.active_deadline_seconds is None or not since:
-        return None
-    return datetime.fromisoformat(since).timestamp() + pod.spec.active_deadline_seconds
+    return Row.FAILING if failing(pod, now) is not None else Row.WANTED
 
 
 def column(facts: PodFacts | None, *, lost: bool) -> Column:

@@ -14,6 +14,7 @@ from math import inf
 from vknix.core import hooks
 from vknix.core import pod as pods
 from vknix.core.facts import ContainerFacts, PodFacts, State
+from vknix.core.failing import failing
 from vknix.core.pod import Kind, Pod
 
 Key = tuple[str, int]  # a container and its attempt
@@ -108,6 +109,19 @@ def of_all(pod: Pod | None, facts: PodFacts, *, by: float | None = None, grace_s
     ]
     first = {member.name for member, _ in alive if member.kind is not Kind.SIDECAR} or {member.name for member, _ in alive[-1:]}
     return tuple(Wish(member.name, member.name in first, by, grace_s) for member, _ in alive)
+
+
+def of_stopped(pod: Pod, facts: PodFacts, now: float) -> tuple[Wish, ...]:
+    """The whole of a Pod that leaves, is to fail, or has ended and yet runs."""
+    fails = failing(pod, now)
+    if pod.leaving:
+        return of_all(pod, facts, by=deadline(pod))
+    return of_all(pod, facts, by=0.0) if pod.ended or fails is None else of_all(pod, facts, grace_s=fails.grace_s)
+
+
+def of_working(pod: Pod, facts: PodFacts, *, over: bool) -> tuple[Wish, ...]:
+    """Of a Pod that goes on: who is given up, and once the regular containers are over all that is left."""
+    return (*(of_all(pod, facts, grace_s=pod.spec.grace_s) if over else ()), *of_doomed(pod, facts))
 
 
 def of_doomed(pod: Pod, facts: PodFacts) -> Iterator[Wish]:

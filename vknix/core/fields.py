@@ -193,7 +193,7 @@ _POD: Mapping[str, Rule] = {
     "resources.claims": _no("devices by claim are not supported"),
     "volumes[].name": _YES,
     "volumes[].emptyDir.medium": _no("huge pages are not set up on the hosts", "use medium Memory", "", "Memory"),
-    "volumes[].emptyDir.sizeLimit": Rule(Verdict.HONOURED, "with medium Memory; on disk it is refused"),
+    "volumes[].emptyDir.sizeLimit": _YES,
     **_each("volumes[].configMap", f"name defaultMode {_FILE}"),
     **_each("volumes[].secret", f"secretName defaultMode {_FILE}"),
     **{f"volumes[].downwardAPI.{path}": rule for path, rule in {"defaultMode": _YES, **_DOWNWARD}.items()},
@@ -279,14 +279,8 @@ def check(spec: dict[str, Any], handler: Handler = DEFAULT, aliases: Aliases = N
             for name, amount in ((of.get("resources") or {}).get(kind) or {}).items():
                 _check_amount(f"{path}.resources.{kind}.{name}", name, amount)
     for index, volume in enumerate(spec.get("volumes") or ()):
-        _check_empty(f"spec.volumes[{index}].emptyDir", volume.get("emptyDir") or {})
         if (of := volume.get("image")) is not None:
             aliases.find(of.get("reference") or "", f"spec.volumes[{index}].image.reference")
-
-
-def _check_empty(path: str, of: Mapping[str, Any]) -> None:
-    if of.get("sizeLimit") and of.get("medium") != "Memory":
-        raise Refused(f"{path}.sizeLimit", "on disk it is not enforced yet", remedy="use medium Memory, or leave sizeLimit out")
 
 
 _RESOURCES = ("cpu", "memory", "ephemeral-storage")

@@ -33,6 +33,7 @@ _UNIT_CONTAINER: Mapping[str, Rule] = {
     "volumeMounts[].mountPropagation": _no_wall("sees the host's mounts as they are", "None"),
     "volumeMounts[].recursiveReadOnly": _no_wall("gets plain bind mounts", "Disabled"),
     "lifecycle.stopSignal": _no_wall("is stopped by SIGTERM", "SIGTERM"),
+    "resources.limits": Rule(Verdict.HONOURED, "of ephemeral-storage only the log counts: a unit has no root of its own"),
     "stdin": _no_wall("has no standard input", False),
     "stdinOnce": _no_wall("has no standard input", False),
     "tty": _no_wall("has no terminal", False),

@@ -79,6 +79,4 @@ def unenforced(pod: Pod, host: HostFacts) -> tuple[str, ...]:
             lacking.append(f"{path}.resources.limits.cpu")
         if limits.memory_bytes is not None and "memory" not in host.controllers:
             lacking.append(f"{path}.resources.limits.memory")
-        if limits.storage_bytes is not None:
-            lacking.append(f"{path}.resources.limits.ephemeral-storage")
     return tuple(lacking)

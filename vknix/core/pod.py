@@ -108,8 +108,8 @@ class Metadata(Api, frozen=True):
 class Pod(Api, frozen=True):
     """The whole Pod. `status` stays JSON: it is what was last told, compared with what is to be told.
 
-    `aliases` do not come from the API server: they are the node's, by which image names are read. Nor
-    does `late`, the ephemeral containers that are refused, each with a Refused (see late.py).
+    `aliases` do not come from the API server: they are the node's, by which image names are read. Nor does `late`, the ephemeral
+    containers that are refused, each with a Refused (see late.py), nor `evicted`, a sentence: why it is to fail (see eviction.py).
     """
 
     metadata: Metadata
@@ -117,6 +117,7 @@ class Pod(Api, frozen=True):
     status: dict[str, Any] = msgspec.field(default_factory=dict)
     aliases: Aliases = msgspec.field(default=NO_ALIASES, name="vknix.io/aliases")
     late: dict[str, Any] = msgspec.field(default_factory=dict, name="vknix.io/late")
+    evicted: str = msgspec.field(default="", name="vknix.io/evicted")
 
     @property
     def uid(self) -> Uid:

@@ -37,5 +37,14 @@ def whole(text: str | int | float) -> int:
     return ceil(parse(text))
 
 
+def text(amount: int, *, binary: bool) -> str:
+    """As the API server writes it: whole, with the largest suffix that leaves it so."""
+    step, suffixes = (1024, ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")) if binary else (1000, ("", "k", "M", "G", "T", "P", "E"))
+    power = 0
+    while amount and amount % step == 0 and power < len(suffixes) - 1:
+        amount, power = amount // step, power + 1
+    return f"{amount}{suffixes[power]}"
+
+
 def ceil(number: Decimal) -> int:
     return int(number.to_integral_value(ROUND_CEILING))

@@ -8,7 +8,7 @@ from vknix.core import pod as pods
 from vknix.core import quantity
 from vknix.core.container import Amount, Container, Resources, ResourceSelector
 from vknix.core.fetched import Surroundings
-from vknix.core.pod import Kind, Pod
+from vknix.core.pod import Kind, Member, Pod
 from vknix.errors import Refused
 
 
@@ -84,6 +84,23 @@ def summed(pod: Pod) -> Amounts:
 def limited(pod: Pod) -> Amounts:
     """Of the whole Pod in the same way; None where a container has no limit."""
     return _plus(_over(_whole(pod, limits, none_is_none=True), of_pod(pod)), _amounts(pod.spec.overhead or {}))
+
+
+def storage_limit(pod: Pod) -> str | None:
+    """Of ephemeral-storage for the whole Pod, as its status would say it: the sum of what is limited, and its overhead.
+
+    None where no container has a limit.
+    """
+    said = [str(of["ephemeral-storage"]) for of in map(_limits, pods.members(pod)) if "ephemeral-storage" in of]
+    if not said:
+        return None
+    whole = _whole(pod, limits, none_is_none=False).storage_bytes or 0
+    whole += (_amounts(pod.spec.overhead or {}).storage_bytes or 0) if whole else 0
+    return quantity.text(whole, binary=said[0].endswith("i"))
+
+
+def _limits(member: Member) -> Mapping[str, Amount]:
+    return (member.container.resources and member.container.resources.limits) or {}
 
 
 def _over(sums: Amounts, whole: Amounts) -> Amounts:

@@ -12,11 +12,10 @@ from vknix.core.container_status import ContainerView, View, container_status, m
 from vknix.core.decide import Row, failed_init, row
 from vknix.core.ending import is_alive
 from vknix.core.facts import PodFacts, State
+from vknix.core.failing import failing
 from vknix.core.pod import Kind, Member, Pod
 
 HOST_ANNOTATION = "vknix.io/host"
-DEADLINE_EXCEEDED = "DeadlineExceeded"
-DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
 def pod_status(pod: Pod, view: View) -> dict[str, Any]:
@@ -33,14 +32,15 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
     before = [(of.member, container_status(of)) for of in each if of.member.kind in (Kind.INIT, Kind.SIDECAR)]
     beside = [container_status(of) for of in each if of.member.kind is Kind.EPHEMERAL]
     again = any(of.comes_again for of in regular)
-    phase = _expired_phase(view, statuses, before) if _expired(pod, view) else _phase(pod, view, statuses, before, again=again)
+    fails = failing(pod, view.now) if row(pod, view.now) is Row.FAILING else None
+    phase = _failing_phase(view, statuses, before) if fails is not None else _phase(pod, view, statuses, before, again=again)
     if phase in ("Succeeded", "Failed") and any("running" in status["state"] for status in beside):
         phase = "Running"  # they are about to be stopped, and what is told of an ended Pod is told for ever
-    expired = phase == "Failed" and _expired(pod, view)
+    failed = fails if phase == "Failed" else None
     return {
         "phase": phase,
-        "reason": DEADLINE_EXCEEDED if expired else None,
-        "message": DEADLINE_MESSAGE if expired else None,
+        "reason": failed.reason if failed is not None else None,
+        "message": failed.message if failed is not None else None,
         **_addresses(pod, view),
         "startTime": pod.status.get("startTime") or stamp(view.now),
         "observedGeneration": pod.metadata.generation,
@@ -100,11 +100,7 @@ def _addresses(pod: Pod, view: View) -> dict[str, Any]:
 Before = list[tuple[Member, dict[str, Any]]]
 
 
-def _expired(pod: Pod, view: View) -> bool:
-    return row(pod, view.now) is Row.EXPIRED
-
-
-def _expired_phase(view: View, statuses: list[dict[str, Any]], before: Before) -> str:
+def _failing_phase(view: View, statuses: list[dict[str, Any]], before: Before) -> str:
     """It has failed once nothing of it runs or will be run again by its host."""
     if view.facts is None or not any(is_alive(seen) for seen in view.facts.containers.values()):
         return "Failed"

@@ -84,6 +84,22 @@ class PodUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class PodDisk:
+    """Bytes on disk: of each emptyDir there, and of each container that runs what it has written to its root and its logs."""
+
+    empty: Mapping[str, int] = field(default_factory=dict)
+    roots: Mapping[str, int] = field(default_factory=dict)
+    logs: Mapping[str, int] = field(default_factory=dict)
+
+    def written(self, container: str) -> int:
+        return self.roots.get(container, 0) + self.logs.get(container, 0)
+
+    @property
+    def total(self) -> int:
+        return sum(sum(of.values()) for of in (self.empty, self.roots, self.logs))
+
+
+@dataclass(frozen=True, slots=True)
 class HostUsage:
     """All of one host, read at one moment. Times are seconds since the epoch; `memory` is all that it has.
 

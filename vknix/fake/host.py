@@ -165,6 +165,7 @@ class FakeHost:
         self.fetch_s = fetch_s
         self.epoch = 0
         self.booted = time.time()
+        self.filled: dict[Uid, dict[str, int]] = {}
         self.news = asyncio.Event()  # set at the next change, and then replaced
         self._ladder_s = ladder_s
         self._retry_s = retry_s
@@ -184,6 +185,10 @@ class FakeHost:
         """A container that runs writes a line."""
         self._pods[uid].containers[container].logs[-1].append((time.time(), line))
         self._tell()
+
+    def fill(self, uid: Uid, name: str, size: int) -> None:
+        """So much is on disk in a volume, or in a container that runs."""
+        self.filled.setdefault(uid, {})[name] = size
 
     def touch(self, uid: Uid, container: str, path: str) -> None:
         """Makes a file that `test -e` finds until the attempt has ended."""

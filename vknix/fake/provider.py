@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +13,10 @@ from vknix.core.facts import HostFacts, HostName, HostState, State, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
-from vknix.core.usage import HostUsage
+from vknix.core.usage import HostUsage, PodDisk
 from vknix.errors import Deposed, NotFound, Refused, Unreachable
 from vknix.fake.host import Container, FakeHost, output_of
-from vknix.fake.usage import journal, usage_of
+from vknix.fake.usage import disk_of, journal, usage_of
 from vknix.provider import AttachRequest, Connection, Duplex, ExecRequest, JournalQuery, Localhost, LogOptions, Place, Seen, Streams
 
 _SLICE_BITS = 8  # of a host's piece of the Pod CIDRs
@@ -203,6 +203,10 @@ class FakeProvider:
 
     async def usage(self, host: HostName) -> HostUsage:
         return usage_of(self.reach(host))
+
+    async def disk(self, host: HostName, uids: Collection[Uid]) -> Mapping[Uid, PodDisk]:
+        of = self.reach(host)
+        return {uid: disk_of(of, uid) for uid in uids if of.has(uid)}
 
     async def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]:
         yield journal(self.reach(host), query)

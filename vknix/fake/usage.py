@@ -3,7 +3,8 @@
 import re
 import time
 
-from vknix.core.usage import Filesystem, HostUsage, Interface, PodUsage, Usage
+from vknix.core.facts import Uid
+from vknix.core.usage import Filesystem, HostUsage, Interface, PodDisk, PodUsage, Usage
 from vknix.errors import Refused
 from vknix.fake.host import FakeHost
 from vknix.provider import JournalQuery
@@ -31,6 +32,14 @@ def usage_of(host: FakeHost) -> HostUsage:
 
 def _usage(runs_s: float) -> Usage:
     return Usage(int(runs_s * _SHARE * 1e9) + 1, _MIB, _MIB, _MIB, processes=1, logs=(0, 1))
+
+
+def disk_of(host: FakeHost, uid: Uid) -> PodDisk:
+    """Of what runs, as `FakeHost.fill` says; a page where it does not."""
+    runs = [name for name, each in host.seen(uid).containers.items() if each.started is not None]
+    filled = host.filled.get(uid, {})
+    empty = {name: size for name, size in filled.items() if name not in host.seen(uid).containers}
+    return PodDisk(empty, {name: filled.get(name, 4096) for name in runs}, dict.fromkeys(runs, 0))
 
 
 def journal(host: FakeHost, query: JournalQuery) -> bytes:

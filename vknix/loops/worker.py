@@ -11,12 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from vknix import log as logs
 from vknix.core import decide, ending, happenings, host_network, known, resize, status
 from vknix.core import pod as pods
 from vknix.core.container_status import View
 from vknix.core.decide import Row, Step, Turn
 from vknix.core.facts import HostState, PodFacts, Uid
+from vknix.core.failing import expires, failing
 from vknix.core.happenings import Happening
 from vknix.core.known import Doomed
 from vknix.core.pod import Pod, PodRecord
@@ -74,7 +77,7 @@ class Worker:
         self._acted: _Acted | None = None
         self._ender = Ender(uid, tools, hooks)
         self._doomed: Doomed = {}
-        self._expired = False  # an Event has said so
+        self._failing = False  # an Event has said so
 
     def wake(self, tasks: asyncio.TaskGroup) -> None:
         self._turns.woken()
@@ -100,7 +103,7 @@ class Worker:
         name = f"{record.namespace}/{record.name}" if record is not None else str(self._uid)
         with self._turns.turn() as turn, logs.about(pod=name):
             try:
-                until = await (self._turn(self._tools.decode(record.raw)) if record is not None else self._turn_gone())
+                until = await (self._turn(self._decode(record.raw)) if record is not None else self._turn_gone())
                 self._failures, turn.result = 0, "done"
                 return until
             except (Unreachable, HostFailed, Conflict, TimeoutError) as error:
@@ -145,7 +148,7 @@ class Worker:
             case Step.WORK if place is not None:
                 until = await self._work(pod, facts, place, update=resizing is not None and resizing.update)
                 again = time.time() + self._tools.times.held if resizing is not None and resizing.refused else None
-                return _sooner(_sooner(until, again), decide.expires(pod))
+                return _sooner(_sooner(until, again), expires(pod))
             case Step.CLEAN:
                 return await self._clean(facts)
             case Step.CONFIRM:
@@ -227,7 +230,11 @@ class Worker:
         except NotFound:
             return pod  # the watch will say so
         self._answered(pods.record(answer))
-        return self._tools.decode(answer)
+        return self._decode(answer)
+
+    def _decode(self, raw: bytes) -> Pod:
+        pod, why = self._tools.decode(raw), self._ledger.evicted.get(self._uid)
+        return pod if why is None else msgspec.structs.replace(pod, evicted=why)
 
     def _spent(self, step: Step) -> float | None:
         """Until when the step is not taken again on what is known."""
@@ -245,8 +252,7 @@ class Worker:
         turn = decide.containers(pod, facts, now)
         ended = None
         if facts is not None:
-            over = ending.of_all(pod, facts, grace_s=pod.spec.grace_s) if turn.over else ()
-            ended = await self._ender.end(pod, facts, (*over, *ending.of_doomed(pod, facts)))
+            ended = await self._ender.end(pod, facts, ending.of_working(pod, facts, over=turn.over))
         return _sooner(ended, await self._start(pod, facts, place, turn, now, update=update))
 
     async def _start(self, pod: Pod, facts: PodFacts | None, place: Place, turn: Turn, now: float, *, update: bool) -> float | None:
@@ -269,22 +275,13 @@ class Worker:
         return decide.containers(pod, self._facts(pod), time.time()).run
 
     async def _stop(self, pod: Pod, facts: PodFacts | None) -> float | None:
-        """All of a Pod that leaves, is past its deadline, or has ended and yet runs."""
         assert facts is not None
-        match decide.row(pod, time.time()):
-            case Row.LEAVING:
-                wishes = ending.of_all(pod, facts, by=ending.deadline(pod))
-            case Row.EXPIRED:
-                wishes = ending.of_all(pod, facts, grace_s=pod.spec.grace_s)
-                self._tell_expired(pod)
-            case _:
-                wishes = ending.of_all(pod, facts, by=0.0)
-        return await self._ender.end(pod, facts, wishes)
-
-    def _tell_expired(self, pod: Pod) -> None:
-        if not self._expired:
-            self._expired = True
-            self._tools.tell(pod, Happening(status.DEADLINE_EXCEEDED, status.DEADLINE_MESSAGE))
+        now = time.time()
+        fails = failing(pod, now) if decide.row(pod, now) is Row.FAILING else None
+        if fails is not None and not self._failing:
+            self._failing = True
+            self._tools.tell(pod, Happening(fails.reason, fails.message, warning=fails.warning))
+        return await self._ender.end(pod, facts, ending.of_stopped(pod, facts, now))
 
     async def _clean(self, facts: PodFacts | None) -> float:
         assert facts is not None

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import shlex
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -14,7 +14,7 @@ from vknix.core.facts import HostFacts, HostName, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
-from vknix.core.usage import HostUsage
+from vknix.core.usage import HostUsage, PodDisk
 from vknix.errors import HostFailed, NotFound, Refused, Unreachable
 from vknix.nspawn import journal, network, paths
 from vknix.nspawn import place as places
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _ANSWER_S = 2.0
 _BLOCK = 1 << 16
 _USAGE_S = 8.0  # a scraper waits 10 s
+_DISK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,12 @@ class NspawnProvider:
         session = self._host(host).session
         answer = await session.link.run(f"exec {session.settings.tool} usage", timeout_s=_USAGE_S)
         return usages.parse(host, answer.decode(errors="replace"))
+
+    async def disk(self, host: HostName, uids: Collection[Uid]) -> Mapping[Uid, PodDisk]:
+        session = self._host(host).session
+        words = [session.settings.tool, "disk", *(paths.uid32(uid) for uid in uids)]
+        answer = await session.link.run(f"exec {shlex.join(words)}", timeout_s=_DISK_S)
+        return usages.disks(host, answer.decode(errors="replace"))
 
     async def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]:
         script = f"PATH={paths.SEARCH}; export PATH\n{journal.script(query)}"

@@ -31,6 +31,9 @@ async def usage_names_what_runs_and_grows(of: Process) -> None:
     assert after.pods[pod.uid].whole.interfaces
     if ended.uid in after.pods:
         assert not (stopped := after.pods[ended.uid].containers.get(NAME)) or not stopped.processes
+    disks = await of.provider.disk(host, (pod.uid, ended.uid))
+    assert disks[pod.uid].roots.keys() == disks[pod.uid].logs.keys() == {NAME}
+    assert ended.uid not in disks or not disks[ended.uid].roots
 
 
 async def host_that_is_lost_uses_nothing_that_is_known(of: Process) -> None:

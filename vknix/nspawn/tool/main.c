@@ -35,6 +35,9 @@
    vktool usage
        What the host, each Pod and each container use now: lines `KEY VALUE...` after `of host`, `of container UID32 NAME` and `of pod UID32`.
        A cgroup says `processes` last but `net`; `memory` is missing where it has no controller: then `resident` counts. The last line is `that was all`.
+   vktool disk UID32...
+       What these Pods have on disk, in bytes: after `of UID32` lines `empty VOLUME N`, and of each container that runs `logs NAME N` and
+       `root NAME N`, which is what it has changed in its root. The last line is `that was all`.
    vktool logs LOGDIR ATTEMPT TAIL SINCE_NS LIMIT follow|all stamps|plain
        The log of one attempt; TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the start. Exit 2 without a log.
    vktool attach RUNFILE LOGDIR
@@ -57,7 +60,7 @@ int main(int argc, char **argv)
     } verbs[] = {{"run", run},       {"fact", fact},    {"exec", exec}, {"logs", logs},
                  {"attach", attach}, {"init", init},    {"pause", pause_pod}, {"spaces", spaces},
                  {"limit", limit},   {"mount", mounts}, {"own", own},
-                 {"usage", usage}, {"forward", forward}};
+                 {"usage", usage}, {"disk", disk},     {"forward", forward}};
 
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)

@@ -147,24 +147,30 @@ static void tell_filesystem(const char *as, const char *where)
                (unsigned long long)of.f_bavail * of.f_frsize, (unsigned long long)of.f_files, (unsigned long long)of.f_ffree);
 }
 
-/* How much the logs of a container take. */
-static void tell_logs(const char *uid32, const char *container)
+void count_logs(const char *uid32, const char *container, unsigned long long *bytes, unsigned long long *files)
 {
     char file[PATH_MAX];
-    unsigned long long bytes = 0, count = 0;
     struct dirent *entry;
     struct stat st;
 
+    *bytes = *files = 0;
     path(file, "/var/lib/vknix/%s/c/%s/log", uid32, container);
     DIR *dir = opendir(file);
     while (dir && (entry = readdir(dir)))
         if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) {
-            bytes += (unsigned long long)st.st_blocks * 512;
-            count++;
+            *bytes += (unsigned long long)st.st_blocks * 512;
+            ++*files;
         }
     if (dir)
         closedir(dir);
-    printf("logs %llu %llu\n", bytes, count);
+}
+
+static void tell_logs(const char *uid32, const char *container)
+{
+    unsigned long long bytes, files;
+
+    count_logs(uid32, container, &bytes, &files);
+    printf("logs %llu %llu\n", bytes, files);
 }
 
 /* What is in a container, and not what keeps it: that is in the cgroup `payload`, or where nspawn put it. */

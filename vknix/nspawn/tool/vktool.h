@@ -100,6 +100,7 @@ int limit(int argc, char **argv);
 int mounts(int argc, char **argv);
 int own(int argc, char **argv);
 int usage(int argc, char **argv);
+int disk(int argc, char **argv);
 int forward(int argc, char **argv);
 
 /* Says `vktool: ...` on stderr (in printf's words, %m included) and ends the process. */
@@ -193,6 +194,8 @@ int copy_terminal(pid_t nspawn);
 int own_terminal(int *slave);
 /* The PID namespace of the container that a run file names. Dies where it does not run. */
 int open_processes(const char *runfile);
+/* How much the logs of a container take: bytes of disk, and files. */
+void count_logs(const char *uid32, const char *container, unsigned long long *bytes, unsigned long long *files);
 /* The child of `parent` that is `told` where they are; `told` itself where there is none. */
 pid_t find_child(pid_t parent, pid_t told);
 /* The container's first process, by the directory of its unit's cgroup; 0 without. */
