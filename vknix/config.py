@@ -11,13 +11,14 @@ from vknix.core import sysctls
 from vknix.core.facts import HostName, StorePath
 from vknix.core.handlers import Handler
 from vknix.errors import ConfigError, Mistake
-from vknix.scalars import Address, Cidr, Count, HostKey, Modes, NodeName, Port, UserId, scalars
+from vknix.scalars import Address, Cidr, Count, HostKey, LogFiles, Modes, NodeName, Port, Size, UserId, scalars
 
 API_VERSION = "vknix.io/v1alpha1"
 KIND = "Configuration"
 
 _HANDLERS = tuple(handler.value for handler in Handler)
 _SSH, _KUBELET, _PODS, _NO_MODES = Port(22), Port(10250), Count(110), Modes(())
+_LOG_SIZE, _LOG_FILES = Size(10 * 1024**2), LogFiles(5)  # a kubelet's
 _WHY_CA = "the CA of the API server's kubelet client certificate; a node may not read it from the cluster"
 _WHY_KEYS = "the host's public keys, as `ssh-keyscan HOST` prints them; without, anybody could be this host"
 
@@ -108,6 +109,8 @@ class Config:
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     runtime_handlers: Mapping[str, str] = field(default_factory=dict)
     pod_pids_limit: Count | None = None
+    container_log_max_size: Size = _LOG_SIZE
+    container_log_max_files: LogFiles = _LOG_FILES
 
 
 def load(path: Path) -> Config:

@@ -31,6 +31,8 @@ def configz(config: configs.Config, node: configs.Node) -> bytes:
         "clusterDNS": list(config.cluster.dns),
         "maxPods": node.max_pods * len(node.hosts),
         "podPidsLimit": config.pod_pids_limit or -1,
+        "containerLogMaxSize": str(config.container_log_max_size),
+        "containerLogMaxFiles": config.container_log_max_files,
         "seccompDefault": config.seccomp_default,
         "allowedUnsafeSysctls": list(config.allowed_unsafe_sysctls),
         "registerWithTaints": [{"key": taint.key, "value": taint.value, "effect": taint.effect} for taint in node.taints],

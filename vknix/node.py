@@ -39,6 +39,7 @@ from vknix.loops.telling import Telling
 from vknix.loops.tools import PodSettings, Tools
 from vknix.loops.usages import Usages
 from vknix.nspawn.host import HostSettings
+from vknix.nspawn.plan import LogLimits
 from vknix.nspawn.provider import HostSpec, NspawnProvider
 from vknix.nspawn.ssh import Address
 from vknix.telemetry import Telemetry
@@ -87,6 +88,7 @@ async def run_node(config: configs.Config, node: configs.Node) -> None:
             config.seccomp_default,
             (*config.cluster.pod_cidrs, *service_cidrs),
             config.pod_pids_limit,
+            LogLimits(config.container_log_max_size, config.container_log_max_files),
             telemetry,
         )
         provider = NspawnProvider(host_specs(node), settings)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NewType
 
 from vknix import strict
+from vknix.core import quantity
 from vknix.core.facts import HostName, StorePath
 from vknix.core.image import parse as parse_image
 from vknix.errors import Refused
@@ -19,6 +20,8 @@ NodeName = NewType("NodeName", str)
 HostKey = NewType("HostKey", str)
 Port = NewType("Port", int)
 Count = NewType("Count", int)
+LogFiles = NewType("LogFiles", int)
+Size = NewType("Size", int)  # bytes
 UserId = NewType("UserId", tuple[int, int])  # a user and its group
 Modes = NewType("Modes", tuple[tuple[str, int], ...])  # of files, by path
 
@@ -33,6 +36,8 @@ def scalars(folder: Path) -> strict.Scalars:
         HostKey: _host_key,
         Port: lambda value: strict.number(value, 1, 65535),
         Count: lambda value: strict.number(value, 1, 100_000),
+        LogFiles: lambda value: strict.number(value, 2, 1000),
+        Size: _size,
         StorePath: _store_path,
         UserId: _user,
         Modes: _modes,
@@ -99,6 +104,18 @@ def _store_path(value: object) -> str:
     if not exact:
         raise strict.Invalid(f"must be a store path, /nix/store/HASH-NAME, not {text!r}")
     return text
+
+
+def _size(value: object) -> int:
+    """A quantity of bytes, at least one block of a disk."""
+    text = strict.string(value)
+    try:
+        size = quantity.whole(text)
+    except ValueError as error:
+        raise strict.Invalid(f"must be a quantity of bytes: {error}") from None
+    if size < 4096:
+        raise strict.Invalid(f"must be at least 4Ki, not {value}")
+    return size
 
 
 def _user(value: object) -> tuple[int, int]:

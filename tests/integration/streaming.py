@@ -196,7 +196,7 @@ _LEFT = """
 find /sys/fs/cgroup -type d -name 'exec-*'
 for process in /proc/[0-9]*; do
     words=$(tr '\\0' ' ' <$process/cmdline 2>/dev/null) || continue
-    case $words in */vktool\\ exec\\ * | */vktool\\ logs\\ * | */vktool\\ forward\\ *) echo "process $words" ;; esac
+    case ${words#*/vktool } in exec\\ * | logs\\ * | follow\\ * | forward\\ *) echo "process $words" ;; esac
 done
 """
 

@@ -4,7 +4,6 @@ import re
 import statistics
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
 
@@ -18,10 +17,12 @@ from tests.integration.build import (
     is_ready,
     pod,
     status,
+    uid32,
     waiting,
     with_data,
 )
 from tests.integration.streaming import Kubectl, errors, left, wait_nothing_left
+from tests.lab.hosts import Host
 from tests.lab.lab import Lab
 from tests.lab.shell import wait_for
 
@@ -172,15 +173,22 @@ def test_limit_ends_a_follower(kubectl: Kubectl, ticking: str) -> None:
 STORY = "".join(f"line {number}\n" for number in range(30)).encode()
 
 
-def test_20_followers_see_all_and_end_with_the_container(kubectl: Kubectl, shared: Space, lab: Lab) -> None:
-    script = "i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); sleep 0.2; done"
-    shared.create(pod("story", container(lab.image_busybox, script)))
+def followers_on(host: Host) -> int:
+    return sum(" follow " in line for line in left(host))
+
+
+def test_50_followers_see_all_and_the_host_reads_once(kubectl: Kubectl, shared: Space, lab: Lab) -> None:
+    script = "echo begin; until [ -e /data/go ]; do sleep 0.1; done; for i in $(seq 0 29); do echo line $i; sleep 0.1; done"
+    shared.create(with_data(pod("story", container(lab.image_busybox, script))))
     shared.wait(is_ready, "story")
-    with ThreadPoolExecutor(20) as pool:
-        followers = [pool.submit(kubectl.run, "logs", "story", "--follow") for _ in range(20)]
-        done = [follower.result() for follower in followers]
-    assert [(each.returncode, each.stdout) for each in done] == [(0, STORY)] * 20
-    assert has_ended(shared.wait(has_ended, "story")["story"])
+    host = lab.host(host_of(shared.pod("story")))
+    with ExitStack() as stack:
+        followers = [stack.enter_context(kubectl.running("logs", "story", "--follow")) for _ in range(50)]
+        assert [each.stdout.readline() for each in followers if each.stdout] == [b"begin\n"] * 50
+        wait_for(lambda: len(left(host)) == 1 == followers_on(host), "one reader on the host", timeout_s=10)
+        kubectl.run("exec", "story", "--", "touch", "/data/go")
+        done = [(each.communicate(timeout=60)[0], each.returncode) for each in followers]
+    assert done == [(STORY, 0)] * 50
     wait_nothing_left(*lab.hosts)
 
 
@@ -188,10 +196,22 @@ def test_killed_followers_leave_nothing(kubectl: Kubectl, shared: Space, ticking
     host = lab.host(host_of(shared.pod(ticking)))
     with ExitStack() as stack:
         followers = [stack.enter_context(kubectl.running("logs", ticking, "--follow", "--tail=0")) for _ in range(3)]
-        wait_for(lambda: len(left(host)) == 3, "3 readers on the host", timeout_s=10)
+        wait_for(lambda: followers_on(host) == 1, "a reader on the host", timeout_s=10)
         for follower in followers:
             follower.kill()
         wait_nothing_left(host)
+
+
+def test_a_log_is_rotated_and_what_is_kept_of_it_is_told(kubectl: Kubectl, shared: Space, lab: Lab) -> None:
+    """Lines of 47 bytes; a file has 10 MiB, and five are kept."""
+    last = 1_500_000
+    shared.run(pod("chatty", container(lab.image_busybox, f"seq 1 {last}")))
+    said = [int(line) for line in kubectl.run("logs", "chatty").stdout.split()]
+    assert said == list(range(said[0], last + 1))
+    assert 4 * 10 * 2**20 < sum(len(str(number)) + 41 for number in said) < 5.2 * 10 * 2**20
+    assert kubectl.run("logs", "chatty", "--tail=800000").stdout.split()[0] == b"700001"
+    log = f"/var/lib/vknix/{uid32(shared.pod('chatty'))}/c/main/log"
+    assert len(lab.host(host_of(shared.pod("chatty"))).inside(f"ls {log}").split()) == 5
 
 
 @pytest.fixture

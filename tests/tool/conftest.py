@@ -126,13 +126,20 @@ class Unit:
         subprocess.run([self.tool, "fact", *files, "vktest", policy], env={**env, "PATH": path}, check=True, timeout=30)
         return msgspec.json.decode(self.facts.read_bytes().splitlines()[-1], type=dict[str, Any])
 
-    def logs_command(self, *, tail: int = -1, since: int = 0, limit: int = -1, how: str = "all", form: str = "plain") -> list[str]:
-        numbers = [str(n) for n in (0, tail, since, limit)]
-        return [str(self.tool), "logs", str(self.at / "logs"), *numbers, how, form]
+    def logs_command(
+        self, *, start: int = 0, tail: int = -1, since: int = 0, limit: int = -1, until: int = -1, form: str = "plain"
+    ) -> list[str]:
+        numbers = [str(n) for n in (0, start, tail, since, limit, until)]
+        return [str(self.tool), "logs", str(self.at / "logs"), *numbers, form]
 
-    def logs(self, *, tail: int = -1, since: int = 0, limit: int = -1, form: str = "plain") -> bytes:
-        command = self.logs_command(tail=tail, since=since, limit=limit, form=form)
+    def logs(
+        self, *, start: int = 0, tail: int = -1, since: int = 0, limit: int = -1, until: int = -1, form: str = "plain"
+    ) -> bytes:
+        command = self.logs_command(start=start, tail=tail, since=since, limit=limit, until=until, form=form)
         return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+
+    def follow(self, attempt: int = 0) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([str(self.tool), "follow", str(self.at / "logs"), str(attempt)], stdout=subprocess.PIPE)
 
     def write_log(self, records: Sequence[tuple[int, str, bytes]]) -> None:
         """A log as `run` writes it: (second of the hour, stream and flag, text)."""

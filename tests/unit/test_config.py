@@ -94,6 +94,8 @@ images:
   modes: {{/bin/su: "4755"}}
 seccompDefault: true
 strictLimits: true
+containerLogMaxSize: 1.5Mi
+containerLogMaxFiles: 3
 nodes:
 - name: vknix
   kubeconfig: ./kubeconfig
@@ -119,6 +121,7 @@ def test_every_key_is_read(folder: Path) -> None:
     assert (plain.name, plain.root, plain.user, plain.modes) == ("web:*", False, None, ())
     assert (whole.entrypoint, whole.args, whole.env, whole.working_dir) == (("/tool",), ("serve",), {"A": "b"}, "/srv")
     assert (whole.root, whole.user, whole.modes) == (True, (7, 8), (("/bin/su", 0o4755),))
+    assert (config.container_log_max_size, config.container_log_max_files) == (1572864, 3)
     node = config.nodes[0]
     assert (node.taints, node.labels, node.max_pods, node.pod_cidrs) == ((), {"disk": "ssd"}, 200, ("10.244.3.0/24",))
     host = node.hosts[0]
@@ -181,6 +184,14 @@ def test_a_node_takes_the_clusters_kubeconfig(folder: Path) -> None:
         ),
         ("cluster.dns", ["kube-dns"], "cluster.dns[0]: must be an IP address, not the string 'kube-dns'"),
         ("cluster.podCIDRs", ["x"], "cluster.podCIDRs[0]: must be a CIDR such as 10.244.3.0/24, not the string 'x'"),
+        ("containerLogMaxSize", 10, "containerLogMaxSize: must be a string, not the number 10"),
+        (
+            "containerLogMaxSize",
+            "10 MB",
+            "containerLogMaxSize: must be a quantity of bytes: '10 MB' is no quantity, such as 500m or 1Gi",
+        ),
+        ("containerLogMaxSize", "1k", "containerLogMaxSize: must be at least 4Ki, not 1k"),
+        ("containerLogMaxFiles", 1, "containerLogMaxFiles: must be from 2 to 1000, not 1"),
         ("strictLimits", "yes", "strictLimits: must be true or false, not the string 'yes'"),
         (
             "kubelet.clientCAFile",

@@ -16,7 +16,7 @@ from vknix.errors import HostFailed, Unreachable
 from vknix.nspawn import bus as buses
 from vknix.nspawn import network, paths, registration, tree, unit
 from vknix.nspawn.closures import Source
-from vknix.nspawn.plan import Settings
+from vknix.nspawn.plan import LOG_LIMITS, LogLimits, Settings
 from vknix.nspawn.session import Network, Session, checked
 from vknix.nspawn.ssh import Address, Link
 from vknix.provider import HostSeen, Seen
@@ -37,6 +37,7 @@ class HostSettings:
     seccomp_default: bool
     cluster_cidrs: tuple[str, ...]
     pod_pids: int | None = None
+    logs: LogLimits = LOG_LIMITS
     telemetry: Telemetry = field(default_factory=Telemetry)
 
 
@@ -105,7 +106,7 @@ class Host:
         async with buses.connect(link, "vk-") as bus, asyncio.TaskGroup() as tasks:
             own = self._settings
             bounding = int(told["capabilities"], 16)
-            settings = Settings(tool, own.epoch, own.seccomp_default, bounding, own.pod_pids, facts.memory_bytes)
+            settings = Settings(tool, own.epoch, own.seccomp_default, bounding, own.pod_pids, facts.memory_bytes, own.logs)
             session = Session(self, link, bus, settings, told["nft"], tasks)
             session.closures.farms.update(told["farms"].split())
             tasks.create_task(_until(link.lost(), f"host {self.name}: the link was lost"))

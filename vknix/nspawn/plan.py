@@ -23,6 +23,17 @@ from vknix.nspawn.spaces import Spaces, spaces
 
 
 @dataclass(frozen=True, slots=True)
+class LogLimits:
+    """Of one container's log: how large a file of it gets (bytes), and how many are kept."""
+
+    size: int
+    files: int
+
+
+LOG_LIMITS = LogLimits(10 * 1024**2, 5)  # a kubelet's
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Of the whole backend. `tool` is vktool's path on the host, `bounding` the capabilities that the host itself has,
     `memory_bytes` its memory; `pod_pids`: how many processes a Pod may have.
@@ -34,6 +45,7 @@ class Settings:
     bounding: int = -1
     pod_pids: int | None = None
     memory_bytes: int = 0
+    logs: LogLimits = LOG_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

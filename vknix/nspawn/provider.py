@@ -16,7 +16,7 @@ from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
 from vknix.core.usage import HostUsage, PodDisk
 from vknix.errors import HostFailed, NotFound, Refused, Unreachable
-from vknix.nspawn import journal, network, paths
+from vknix.nspawn import journal, logs, network, paths
 from vknix.nspawn import place as places
 from vknix.nspawn import plan as plans
 from vknix.nspawn import usage as usages
@@ -24,7 +24,7 @@ from vknix.nspawn.attach import run_attach
 from vknix.nspawn.exec import run_exec
 from vknix.nspawn.forward import localhost
 from vknix.nspawn.host import Host, HostSettings
-from vknix.nspawn.ssh import Address, Finished, Link
+from vknix.nspawn.ssh import Address, Link
 from vknix.provider import AttachRequest, Connection, ExecRequest, JournalQuery, Localhost, LogOptions, Place, Seen, Streams
 
 log = logging.getLogger(__name__)
@@ -156,19 +156,8 @@ class NspawnProvider:
         await run_attach(session.link, session.settings.tool, request, streams)
 
     async def logs(self, uid: Uid, host: HostName, container: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
-        session = self._host(host).session
-        words = [
-            session.settings.tool,
-            "logs",
-            f"{paths.var_of(paths.uid32(uid), container)}/log",
-            str(options.attempt),
-            str(-1 if options.tail_lines is None else options.tail_lines),
-            str(int((options.since or 0) * 1e9)),
-            str(-1 if options.limit_bytes is None else options.limit_bytes),
-            "follow" if options.follow else "all",
-            "stamps" if options.timestamps else "plain",
-        ]
-        async with aclosing(_output(session.link, f"exec {shlex.join(words)}", host)) as pieces:
+        directory = f"{paths.var_of(paths.uid32(uid), container)}/log"
+        async with aclosing(self._host(host).session.logs.read(directory, options)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -223,8 +212,4 @@ async def _output(link: Link, command: str, host: HostName) -> AsyncGenerator[by
     async with link.stream(command) as process:
         while block := await process.stdout.read(_BLOCK):
             yield block
-        said = await process.stderr.read(_BLOCK)
-        await process.wait()
-        if process.exit_status is None:
-            raise Unreachable(f"host {host}: the link was lost")
-        Finished(process.exit_status, b"", said).checked(host)
+        await logs.check(process, host)

@@ -16,6 +16,7 @@ from vknix.nspawn import files, guesses, limits, network, paths, read, spaces, s
 from vknix.nspawn.bus import Bus
 from vknix.nspawn.closures import Closures, Source
 from vknix.nspawn.guesses import Guesses
+from vknix.nspawn.logs import Logs
 from vknix.nspawn.plan import PodPlan, Settings
 from vknix.nspawn.read import Found, Unit
 from vknix.nspawn.ssh import Finished, Link
@@ -59,6 +60,7 @@ class Session:
         self.pods: dict[str, Found] = {}
         self.units: dict[str, Unit] = {}
         self.wanted: dict[str, PodPlan] = {}  # Pods that wait for closures, and have nothing else here yet
+        self.logs = Logs(host.name, settings.tool, link.stream, tasks)
         self.closures = Closures(host.name, link, host.others, self._closure_changed, set())
         self._told: dict[str, PodFacts] = {}
         self._users: dict[str, int] = {}  # of Pods that were given a range of users since the link came up

@@ -187,6 +187,7 @@ def exec_start(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
         settings.tool,
         "run",
         *(["--init"] if plan.handler is Handler.NSPAWN else []),
+        f"--log={settings.logs.size},{settings.logs.files}",
         *_stdio(machine),
         *_among(plan, machine),
         f"{var}/log",

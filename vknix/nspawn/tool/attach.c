@@ -201,12 +201,12 @@ bool tend_door(struct door *door, const struct pollfd *fds)
     return fds[0].revents && let_in(door);
 }
 
-void greet(struct door *door, long attempt, off_t now)
+void greet(struct door *door, long attempt, long long now)
 {
     for (int i = 0; i < GUESTS; i++) {
         struct guest *guest = &door->guests[i];
         if (guest->fd >= 0 && !guest->greeted)
-            dprintf(guest->fd, "%ld %lld\n", attempt, (long long)now);
+            dprintf(guest->fd, "%ld %lld\n", attempt, now);
         guest->greeted = true;
     }
 }
@@ -256,7 +256,6 @@ static pid_t start_pump(int fd)
 
 int attach(int argc, char **argv)
 {
-    char log[PATH_MAX];
     long attempt;
     long long now;
 
@@ -268,8 +267,7 @@ int attach(int argc, char **argv)
     pid_t pump = start_pump(fd);
     if (pump < 0)
         die(1, "fork: %m");
-    path(log, "%s/%ld.log", argv[1], attempt);
-    follow_from(log, now, fd);
+    follow_from(argv[1], attempt, now, fd);
     kill(pump, SIGKILL);
     return 0;
 }

@@ -137,7 +137,7 @@ static void read_termination_log(struct end *end, const char *file)
     close(fd);
 }
 
-static void read_message(struct end *end, const char *termination_log, const char *log, bool fallback)
+static void read_message(struct end *end, const char *termination_log, const char *logs, long attempt, bool fallback)
 {
     bool failed = strcmp(end->code, "exited") != 0 || strcmp(end->status, "0") != 0;
 
@@ -145,7 +145,7 @@ static void read_message(struct end *end, const char *termination_log, const cha
         return;
     read_termination_log(end, termination_log);
     if (end->message_size == 0 && fallback && failed) {
-        ssize_t n = tail_text(log, LOG_LINES, end->message, LOG_BYTES);
+        ssize_t n = tail_text(logs, attempt, LOG_LINES, end->message, LOG_BYTES);
         end->message_size = n > 0 ? n : 0;
     }
 }
@@ -261,7 +261,7 @@ int fact(int argc, char **argv)
         snprintf(end.signal, sizeof end.signal, "%s", end.status);
     else if (strcmp(end.status, "1") == 0)
         read_verdict(&end, log);
-    read_message(&end, argv[2], log, strcmp(argv[5], "fallback") == 0);
+    read_message(&end, argv[2], argv[0], attempt.number, strcmp(argv[5], "fallback") == 0);
     end.oom = ran_out_of_memory(attempt.cgroup);
     write_fact(argv[1], &end, &attempt, torn);
     path(root, "%s/../root", argv[0]);

@@ -1,8 +1,8 @@
 /* vktool: what vknix needs on a bare host, as one static program. Only vknix and the units that it writes call it.
 
-   vktool run [--init] [--stdin|--stdin-once] [--tty] [--pids=RUNFILE] LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV...
+   vktool run [--init] [--log=BYTES,FILES] [--stdin|--stdin-once] [--tty] [--pids=RUNFILE] LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX -- ARGV...
        ExecStart of a container: one attempt. Fresh ROOT, empty TERMLOG, RUNFILE written; ARGV runs once the file SANDBOX is
-       there, its output goes to LOGDIR/<attempt>.log, its end is ours. What goes wrong before ARGV runs is one line `vktool: ...` and exit 1.
+       there, its output goes to LOGDIR/<attempt>.log (of at most BYTES, then another is begun, and FILES are kept), its end is ours. What goes wrong before ARGV runs is one line `vktool: ...` and exit 1.
        It listens on `attach` beside RUNFILE. ARGV's stdin is empty unless asked for; --stdin-once: it ends with the first who
        attaches. --tty: nspawn is told to make a terminal. --pids: ARGV is in the PID namespace of that container, which runs.
    vktool run [OPTION...] LOGDIR FACTS - - TERMLOG RUNFILE SANDBOX service IDENTITY COMMAND NETNS
@@ -38,8 +38,12 @@
    vktool disk UID32...
        What these Pods have on disk, in bytes: after `of UID32` lines `empty VOLUME N`, and of each container that runs `logs NAME N` and
        `root NAME N`, which is what it has changed in its root. The last line is `that was all`.
-   vktool logs LOGDIR ATTEMPT TAIL SINCE_NS LIMIT follow|all stamps|plain
-       The log of one attempt; TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the start. Exit 2 without a log.
+   vktool logs LOGDIR ATTEMPT FROM TAIL SINCE_NS LIMIT UNTIL stamps|plain
+       The log of one attempt from the position FROM to UNTIL (-1: to its end); TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the
+       start. Exit 2 without a log.
+   vktool follow LOGDIR ATTEMPT
+       What is written from now on, until the attempt ends, as frames of whole records: a line `END INSIDE LENGTH` (the position after
+       them; 1 where they begin within a line) and as many bytes. The first is empty. Exit 2 without a log.
    vktool attach RUNFILE LOGDIR
        What the container writes from now on, until it ends. Its stdin is frames: a kind, the length of what follows in two bytes (all
        of it at most 4096 bytes), and that: `i` input, `c` no more input, `s` rows and columns of the terminal, two bytes each. It ends
@@ -60,7 +64,7 @@ int main(int argc, char **argv)
     } verbs[] = {{"run", run},       {"fact", fact},    {"exec", exec}, {"logs", logs},
                  {"attach", attach}, {"init", init},    {"pause", pause_pod}, {"spaces", spaces},
                  {"limit", limit},   {"mount", mounts}, {"own", own},
-                 {"usage", usage}, {"disk", disk},     {"forward", forward}};
+                 {"usage", usage},   {"disk", disk},    {"forward", forward}, {"follow", follow}};
 
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)

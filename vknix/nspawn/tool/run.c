@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/signalfd.h>
@@ -20,15 +19,6 @@
 #include <unistd.h>
 
 enum { CHUNK = 65536, DRAIN_MS = 1000, SANDBOX_MS = 30000, LOOK_MS = 1, HIGH = 32 };
-
-/* The log file. Whole records only: what can't be written is dropped as a block, and counted. */
-struct log {
-    int fd;
-    off_t size;
-    long long lost;
-    size_t used;
-    char text[4 * CHUNK];
-};
 
 /* What goes through nspawn to `init`, if that is what ARGV starts. */
 struct passed {
@@ -57,30 +47,6 @@ struct run {
     struct door door;
 };
 
-static void flush(struct log *log)
-{
-    if (write_all(log->fd, log->text, log->used) == 0) {
-        log->size += log->used;
-    } else {
-        log->lost += log->used;
-        if (ftruncate(log->fd, log->size) < 0) // a torn record would swallow the next one
-            log->size = lseek(log->fd, 0, SEEK_END);
-    }
-    log->used = 0;
-}
-
-static void append(struct log *log, const char *prefix, const char *text, size_t size, char flag)
-{
-    if (log->used + PREFIX + size + 1 > sizeof log->text)
-        flush(log);
-    char *p = log->text + log->used;
-    memcpy(p, prefix, PREFIX);
-    p[FLAG] = flag;
-    memcpy(p + PREFIX, text, size);
-    p[PREFIX + size] = '\n';
-    log->used += PREFIX + size + 1;
-}
-
 /* Logs the lines that are complete, and pieces of those that are too long. With `last`, all that is left. */
 static void split(struct stream *stream, struct log *log, int last)
 {
@@ -96,12 +62,12 @@ static void split(struct stream *stream, struct log *log, int last)
         if (!newline && left <= PIECE && !last)
             break;
         size_t size = newline ? (size_t)(newline - p) : left > PIECE ? PIECE : left;
-        append(log, prefix, p, size, newline ? 'F' : 'P');
+        log_record(log, prefix, p, size, newline ? 'F' : 'P');
         p += size + (newline ? 1 : 0);
     }
     stream->have = end - p;
     memmove(stream->text, p, stream->have);
-    flush(log);
+    flush_log(log);
 }
 
 /* `at_once`: without waiting for the ends of lines. */
@@ -116,26 +82,6 @@ static void copy(struct stream *stream, struct log *log, bool at_once)
         close(stream->fd);
         stream->fd = -1;
     }
-}
-
-/* Opens the log of this attempt for as long as the process lives: the lock tells readers that more may come. */
-static void open_log(struct log *log, const char *directory, long attempt)
-{
-    char file[PATH_MAX], fresh[PATH_MAX];
-    struct stat st;
-    char last = '\n';
-
-    path(file, "%s/%ld.log", directory, attempt);
-    path(fresh, "%s/.%ld.log", directory, attempt);
-    log->fd = open(file, O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
-    int made = log->fd < 0 && errno == ENOENT;
-    if (made) // under another name until it is locked: else a reader could find it without its writer
-        log->fd = open(fresh, O_RDWR | O_APPEND | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
-    if (log->fd < 0 || flock(log->fd, LOCK_EX) < 0 || (made && rename(fresh, file) < 0) || fstat(log->fd, &st) < 0)
-        die(1, "%s: %m", file);
-    log->size = st.st_size;
-    if (log->size > 0 && pread(log->fd, &last, 1, log->size - 1) == 1 && last != '\n' && write_all(log->fd, "\n", 1) == 0)
-        log->size++; // the host died while this attempt wrote
 }
 
 static void empty_file(const char *file)
@@ -430,7 +376,7 @@ static int supervise(struct run *run, int signals)
         take_outputs(run, fds);
         if (tend_door(&run->door, fds + DOOR)) {
             finish_lines(run);
-            greet(&run->door, run->attempt.number, run->log.size);
+            greet(&run->door, run->attempt.number, log_end(&run->log));
         }
         check_ready(&run->notify, run->starter);
         if (fds[SIGNALS].revents && take_signal(signals, run->pid, &status))
@@ -453,12 +399,13 @@ static void await_sandbox(const char *file)
     }
 }
 
-static const char USAGE[] = "run [--init] [--stdin|--stdin-once] [--tty] [--pids=RUNFILE] LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX "
+static const char USAGE[] = "run [--init] [--log=BYTES,FILES] [--stdin|--stdin-once] [--tty] [--pids=RUNFILE] LOGDIR FACTS ROOT SKELETON TERMLOG RUNFILE SANDBOX "
                             "-- ARGV... | service IDENTITY COMMAND NETNS";
 
 /* Takes the options: how many words they are. */
-static int take_options(int argc, char **argv, struct door *door, bool *init, const char **shares)
+static int take_options(int argc, char **argv, struct run *run, bool *init, const char **shares)
 {
+    struct door *door = &run->door;
     int i = 0;
 
     for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
@@ -468,6 +415,8 @@ static int take_options(int argc, char **argv, struct door *door, bool *init, co
         *init |= strcmp(argv[i], "--init") == 0;
         if (strncmp(argv[i], "--pids=", 7) == 0)
             *shares = argv[i] + 7;
+        if (strncmp(argv[i], "--log=", 6) == 0 && sscanf(argv[i] + 6, "%lld,%d", &run->log.limit, &run->log.files) != 2)
+            die(1, "%s", USAGE);
     }
     return i;
 }
@@ -482,7 +431,7 @@ int run(int argc, char **argv)
     char unit[PATH_MAX];
     const char *shares = NULL;
 
-    int taken = take_options(argc, argv, &run.door, &passed.any, &shares);
+    int taken = take_options(argc, argv, &run, &passed.any, &shares);
     argc -= taken;
     argv += taken;
     if (argc < 9 || (strcmp(argv[7], "--") != 0 && !(is_service(argv + 7) && argc == 11)))
@@ -515,7 +464,6 @@ int run(int argc, char **argv)
     end_notify(&run.notify, status);
     if (run.log.lost)
         dprintf(STDERR_FILENO, "%lld bytes of output were lost: the log can't be written\n", run.log.lost);
-    flock(run.log.fd, LOCK_UN); // before the close, whose event wakes readers
-    close(run.log.fd);
+    close_log(&run.log);
     end_as(status);
 }

@@ -14,6 +14,27 @@
 /* One record of a log: "2006-01-02T15:04:05.000000000Z stdout F text\n"; F ends a line, P is a piece of one. */
 enum { STAMP = 30, FLAG = 38, PREFIX = 40, PIECE = 16384 };
 
+/* The log of one attempt as it is written: whole records only; what can't be written is dropped as a block, and counted. It is a row of
+   files in `directory`, N.log the newest and N.log.POSITION those that were cut off before: the position in the whole log where each
+   begins. A file is cut off where it has `limit` bytes (0: never), and `files` are kept. */
+struct log {
+    const char *directory;
+    long attempt;
+    int fd, files;
+    long long limit, start, size, lost; // `start`: where the newest file begins, `size`: what it has
+    bool inside; // a line: its last piece was a P
+    size_t used;
+    char text[262144];
+};
+
+/* A file of a log, open. */
+struct segment {
+    int fd;
+    long long start, size;
+};
+
+enum { SEGMENTS = 1024 };
+
 /* The `run` file: the attempt that runs now. */
 struct attempt {
     long number;
@@ -95,6 +116,7 @@ int init(int argc, char **argv);
 int pause_pod(int argc, char **argv);
 int spaces(int argc, char **argv);
 int logs(int argc, char **argv);
+int follow(int argc, char **argv);
 int attach(int argc, char **argv);
 int limit(int argc, char **argv);
 int mounts(int argc, char **argv);
@@ -130,12 +152,21 @@ int own_cgroup(char *out);
 int cgroup_dir(const char *cgroup, char *out);
 /* Blocks what systemd, sshd and vknix may send, and gives a signalfd for it. Dies where it can't. */
 int watch_signals(void);
-/* Where in a log the last `lines` lines begin. */
-off_t tail_start(int fd, long lines);
+/* Opens the log of this attempt for as long as the process lives: the lock tells readers that more may come. Of the attempts before it
+   only the last one's is kept. */
+void open_log(struct log *log, const char *directory, long attempt);
+/* PREFIX, the text, a newline. It may stay in memory until the next flush. */
+void log_record(struct log *log, const char *prefix, const char *text, size_t size, char flag);
+void flush_log(struct log *log);
+/* Where the next record will be. */
+long long log_end(const struct log *log);
+void close_log(struct log *log);
+/* Opens the files of a log, oldest first; what they held when they were opened: how many, 0 where there is none. */
+int open_segments(const char *directory, long attempt, struct segment *out);
 /* The last bytes of a log as the program wrote them, no more than `lines` lines: how many bytes. */
-ssize_t tail_text(const char *file, long lines, char *out, size_t size);
-/* Sends a log from an offset on, each stream to the one of its name, until `writer` is closed at the other end and all is sent. */
-void follow_from(const char *file, off_t start, int writer);
+ssize_t tail_text(const char *directory, long attempt, long lines, char *out, size_t size);
+/* Sends a log from a position on, each stream to the one of its name, until `writer` is closed at the other end and all is sent. */
+void follow_from(const char *directory, long attempt, long long start, int writer);
 /* No signal is blocked, ignored or caught, whatever was inherited: as a program expects to start. */
 void default_signals(void);
 /* Says `MARK ...` and ends the process with `code`. */
@@ -187,7 +218,7 @@ void door_fds(const struct door *door, struct pollfd *fds);
 /* Does what they ask for: whether somebody has come, who waits to be greeted. */
 bool tend_door(struct door *door, const struct pollfd *fds);
 /* Tells those who have just come which attempt this is and where its log ends. */
-void greet(struct door *door, long attempt, off_t now);
+void greet(struct door *door, long attempt, long long now);
 /* The other end of the terminal that nspawn made; -1 where it has none (yet, or any more). Where it can't be had, nspawn is killed. */
 int copy_terminal(pid_t nspawn);
 /* A terminal of the host, which only a service has: the end that is ours. */
