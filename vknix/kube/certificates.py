@@ -84,9 +84,11 @@ class FromFiles:
     def _load(self) -> None:
         found = (_stamp(self._cert), _stamp(self._key))
         if found != self._loaded:
-            # A failure halfway (a new certificate beside the old key) would leave the live context with neither: try first.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key)
-            self.context.load_cert_chain(self._cert, self._key)
+            # A failure halfway (a new certificate beside the old key) would leave the live context with neither: try first, and
+            # take what was tried, as the files may change in between.
+            pem = self._key.read_bytes() + b"\n" + self._cert.read_bytes()
+            _load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem)
+            _load_chain(self.context, pem)
             self._loaded = found
 
 
