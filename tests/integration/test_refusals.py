@@ -20,10 +20,10 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     ),
     "csi": ("spec.volumes[0].csi", "an ordinary node", {"volumes": [{"name": "v", "csi": {"driver": "x.example"}}]}, {}),
     "host-port": (
-        "spec.containers[0].ports[0].hostPort",
-        "use the Pod IP",
+        "spec.containers[0].ports[0].protocol",
+        "hostNetwork",
         {},
-        {"ports": [{"containerPort": 80, "hostPort": 8088}]},
+        {"ports": [{"containerPort": 80, "hostPort": 8088, "protocol": "SCTP"}]},
     ),
 }
 LIMITS = {"limits": {"memory": "32Mi", "cpu": "100m"}}

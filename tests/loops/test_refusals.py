@@ -32,6 +32,23 @@ async def test_pod_that_fits_no_host_fails_so_that_its_controller_makes_another(
     assert world.status("huge")["reason"] == "OutOfcpu"
 
 
+async def test_port_of_a_host_is_one_pods(world: World) -> None:
+    ports = {"ports": [{"containerPort": 80, "hostPort": 8080}]}
+    async with world.process():
+        for name in ("first", "second"):  # one for each host
+            world.put(pod(name, container=ports))
+            await world.runs(name)
+        world.put(pod("third", container=ports))
+        await until(lambda: world.phase("third") == "Failed")
+        assert world.status("third")["reason"] == "NodePorts"
+        addresses = {world.status(name)["hostIP"] for name in ("first", "second")}
+        assert addresses == {host.facts.address for host in world.hosts.values()}
+        world.delete("first", grace_s=0)
+        await until(lambda: not world.has("first"))
+        world.put(pod("fourth", container=ports))
+        await world.runs("fourth")
+
+
 async def test_pod_that_is_refused_for_a_limit_takes_no_room_from_others(world: World) -> None:
     world.strict_limits = True
     for host in world.hosts.values():

@@ -54,14 +54,17 @@ def test_what_the_api_server_defaults_is_accepted() -> None:
     fields.check(TYPICAL)
 
 
-def test_on_the_hosts_network_a_port_is_the_hosts() -> None:
-    fields.check(spec({"ports": [{"containerPort": 80, "hostPort": 80}]}, hostNetwork=True))
+def test_ports_of_the_host() -> None:
+    port = {"containerPort": 80, "hostPort": 80}
+    fields.check(spec({"ports": [port, {**port, "protocol": "UDP", "hostIP": "192.0.2.1"}]}))
+    fields.check(spec({"ports": [{**port, "protocol": "SCTP", "hostIP": "fd00::1"}]}, hostNetwork=True))
 
 
 @pytest.mark.parametrize(
     ("asked", "path"),
     [
-        (spec({"ports": [{"containerPort": 80, "hostPort": 80}]}), "spec.containers[0].ports[0].hostPort"),
+        (spec({"ports": [{"hostPort": 80, "protocol": "SCTP"}]}), "spec.containers[0].ports[0].protocol"),
+        (spec({"ports": [{"hostPort": 80, "hostIP": "fd00::1"}]}), "spec.containers[0].ports[0].hostIP"),
         (spec(hostNetwork=True, hostUsers=False), "spec.hostUsers"),
         (spec(securityContext={"appArmorProfile": {"type": "Unconfined"}}), "spec.securityContext.appArmorProfile"),
         (spec(initContainers=[container(volumeDevices=[{"name": "v"}])]), "spec.initContainers[0].volumeDevices"),
@@ -78,7 +81,7 @@ def test_on_the_hosts_network_a_port_is_the_hosts() -> None:
         (spec({"volumeMounts": [{"mountPropagation": "Bidirectional"}]}), "spec.containers[0].volumeMounts[0].mountPropagation"),
         (spec(volumes=[{"name": "h", "emptyDir": {"medium": "HugePages"}}]), "spec.volumes[0].emptyDir.medium"),
         (spec(volumes=[{"name": "h", "emptyDir": {"other": 1}}]), "spec.volumes[0].emptyDir.other"),
-        (spec({"ports": [{"containerPort": 1}, {"hostPort": 80}]}), "spec.containers[0].ports[1].hostPort"),
+        (spec({"ports": [{"containerPort": 1}, {"hostPort": 80, "hostIP": "x"}]}), "spec.containers[0].ports[1].hostIP"),
         (spec({"env": [{"valueFrom": {"fileKeyRef": {"key": "a"}}}]}), "spec.containers[0].env[0].valueFrom.fileKeyRef"),
         (spec({"volumeDevices": [{"name": "v"}]}), "spec.containers[0].volumeDevices"),
         (spec({"lifecycle": {"preStop": {"tcpSocket": {"port": 1}}}}), "spec.containers[0].lifecycle.preStop.tcpSocket"),

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from ipaddress import AddressValueError, IPv4Network
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.build import UID32, parses
 from vknix.core.facts import HostName
-from vknix.nspawn import network
+from vknix.nspawn import network, paths
 from vknix.nspawn.network import Peer, slices
 
 CIDR = ("10.1.0.0/24",)
@@ -128,8 +129,8 @@ def test_pods_show_their_own_address_inside_only() -> None:
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None or shutil.which("nft") is None, reason="needs unshare and nft")
-def test_the_kernel_takes_the_base_twice() -> None:
-    base = network.base(IPv4Network("10.1.0.0/26"), (), ("10.96.0.0/12",), "nft")
+def test_the_kernel_takes_the_base_twice(tmp_path: Path) -> None:
+    base = network.base(IPv4Network("10.1.0.0/26"), (), ("10.96.0.0/12",), "nft").replace(paths.RUN, str(tmp_path))
     script = f"set -e\nip link set lo up\n{base}{base}nft list table inet vknix\nip route show proto 118\n"
     done = subprocess.run(["unshare", "-rn", "sh", "-c", script], capture_output=True, text=True, check=False)
     if "Operation not permitted" in done.stderr or "Read-only" in done.stderr:

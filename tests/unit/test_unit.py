@@ -83,7 +83,7 @@ def test_every_script_is_one() -> None:
         unit.prepare(both, SETTINGS),
         unit.stop(UID32, names, kill=True, gently=False, epoch=7),
         unit.stop(UID32, names, kill=False, gently=True, epoch=7),
-        unit.clean(UID32, names, 7),
+        unit.clean(UID32, names, 7, "nft"),
     ):
         parses(script)
 
@@ -112,7 +112,7 @@ def test_what_a_killed_nspawn_leaves_is_cleaned(host: Host) -> None:
         folder.mkdir(parents=True)
     there = root.stat()
     (nspawn / f"locks/inode-{there.st_dev}:{there.st_ino}").touch()
-    subprocess.run(["sh"], input=host.local(unit.clean(UID32, ("main", "never-began"), 7)).encode(), check=True)
+    subprocess.run(["sh"], input=host.local(unit.clean(UID32, ("main", "never-began"), 7, "nft")).encode(), check=True)
     assert [str(path.relative_to(nspawn)) for path in nspawn.glob("*/*")] == ["propagate/other"]
     assert not host.var.exists()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from vknix.core import host_network, quantity
+from vknix.core import host_network, host_ports, quantity
 from vknix.core.handler_fields import INSTEAD, check_paths
 from vknix.core.handlers import DEFAULT, Handler
 from vknix.core.image import NONE as NO_ALIASES
@@ -83,8 +83,8 @@ _CONTAINER: Mapping[str, Rule] = {
     "ports[].name": _YES,
     "ports[].containerPort": _YES,
     "ports[].protocol": _YES,
-    "ports[].hostPort": _no("host ports are not supported yet but with hostNetwork", "use the Pod IP", 0),
-    "ports[].hostIP": _no("host ports are not supported yet", "use the Pod IP", ""),
+    "ports[].hostPort": Rule(Verdict.HONOURED, "of TCP and UDP, on the one host of the pool that the Pod is on: its hostIP"),
+    "ports[].hostIP": Rule(Verdict.HONOURED, "IPv4; that of a host of the pool chooses that host"),
     "resources.limits": _YES,
     "resources.requests": _YES,
     "resources.claims": _no("devices by claim are not supported"),
@@ -265,7 +265,7 @@ def _harmless(value: Any, rule: Rule) -> bool:
 
 def check(spec: dict[str, Any], handler: Handler = DEFAULT, aliases: Aliases = NO_ALIASES) -> None:
     """Raises Refused for the first thing that can't be had: a field, an unreadable image or a bad quantity."""
-    for refusal in host_network.judge((*judge(spec, handler), *check_paths(spec, handler)), spec):
+    for refusal in (*judge(spec, handler), *check_paths(spec, handler), *host_network.judge(spec), *host_ports.judge(spec)):
         raise refusal
     each = [
         (f"spec.{kind}[{index}]", container)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
-from vknix.core import host_network, resources
+from vknix.core import host_network, host_ports, resources
 from vknix.core.facts import HostFacts, HostName, HostState, State, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
@@ -31,7 +31,7 @@ class FakeProvider:
         self._linked = False
         self._slices: dict[HostName, IPv4Network] = {}
         self._placed: dict[Uid, tuple[Place, Amounts]] = {}
-        self._ports: dict[Uid, frozenset[host_network.Port]] = {}
+        self._ports: dict[Uid, frozenset[host_ports.Port]] = {}
 
     async def watch(self) -> AsyncGenerator[Seen, None]:
         seen: asyncio.Queue[Seen] = asyncio.Queue()
@@ -71,7 +71,7 @@ class FakeProvider:
         name = min(fitting, key=lambda name: (len(self._on(name)), name))
         chosen = Place(name, () if pod.spec.host_network else (self._free_address(name),))
         self._placed[pod.uid] = chosen, asked
-        self._ports[pod.uid] = host_network.ports(pod)
+        self._ports[pod.uid] = host_ports.ports(pod)
         return chosen
 
     def _on(self, host: HostName) -> list[Amounts]:
@@ -92,7 +92,7 @@ class FakeProvider:
 
     def adopt(self, pod: Pod, place: Place) -> None:
         self._placed[pod.uid] = place, resources.requested(pod)
-        self._ports[pod.uid] = host_network.ports(pod) if not pod.ended else frozenset()
+        self._ports[pod.uid] = host_ports.ports(pod) if not pod.ended else frozenset()
 
     def release(self, uid: Uid) -> None:
         self._placed.pop(uid, None)

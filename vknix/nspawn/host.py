@@ -106,8 +106,9 @@ class Host:
         async with buses.connect(link, "vk-") as bus, asyncio.TaskGroup() as tasks:
             own = self._settings
             bounding = int(told["capabilities"], 16)
-            settings = Settings(tool, own.epoch, own.seccomp_default, bounding, own.pod_pids, facts.memory_bytes, own.logs)
-            session = Session(self, link, bus, settings, told["nft"], tasks)
+            memory, nft = facts.memory_bytes, told["nft"]
+            settings = Settings(tool, own.epoch, own.seccomp_default, bounding, own.pod_pids, memory, own.logs, nft)
+            session = Session(self, link, bus, settings, tasks)
             session.closures.farms.update(told["farms"].split())
             tasks.create_task(_until(link.lost(), f"host {self.name}: the link was lost"))
             tasks.create_task(_until(bus.lost(), f"host {self.name}: systemd's bus was lost"))

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, ip_network
 from itertools import combinations
 
 from vknix.core.facts import HostName
+from vknix.nspawn import publish
 
 PROTO = 118
 GATEWAY = "169.254.1.1"  # every Pod's; answered by nobody: its neighbour entry is permanent
@@ -120,7 +121,7 @@ def remove(uid32: str) -> str:
 
 
 def base(own: IPv4Network, peers: tuple[Peer, ...], cluster: tuple[str, ...], nft: str) -> str:
-    """A script for one host, to be run again at will: forwarding, the ways to the other hosts, masquerading to the outside.
+    """A script for one host, to be run again at will: forwarding, the ways to the other hosts and to Pods, masquerading.
 
     `cluster` are the Pod and Service CIDRs, to which Pods show their own address; `nft` is the program.
     """
@@ -128,15 +129,21 @@ def base(own: IPv4Network, peers: tuple[Peer, ...], cluster: tuple[str, ...], nf
     # Packets to a Pod that is gone must not leave by the default route.
     routes.append(f"route replace blackhole {own} proto {PROTO} metric {_WORST_METRIC}")
     inside = ", ".join(sorted({str(own), *(str(peer.slice) for peer in peers), *cluster}))
-    table = f"""table inet vknix
-delete table inet vknix
+    declared = "set inside { type ipv4_addr; flags interval; auto-merge; "
+    # In one transaction. The ports of Pods are elements, which stay.
+    table = f"""table inet vknix {{
+  {declared}}}
+}}
+flush table inet vknix
+flush set inet vknix inside
 table inet vknix {{
-  set inside {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {inside} }}; }}
+  {declared}elements = {{ {inside} }}; }}
   chain postrouting {{
     type nat hook postrouting priority srcnat + 10;
     ip saddr {own} ip daddr != @inside oifname != "vnet*" masquerade
   }}
-}}
+{publish.CHAINS}}}
 """
     text = "\n".join(routes)
-    return f"echo 1 > /proc/sys/net/ipv4/ip_forward\nip -batch - <<'X'\n{text}\nX\n{nft} -f - <<'X'\n{table}X\n"
+    forward = f"echo 1 > /proc/sys/net/ipv4/ip_forward\nip -batch - <<'X'\n{text}\nX\n"
+    return f"{forward}{nft} -f - <<'X'\n{table}X\n{publish.restore(nft)}"

@@ -4,12 +4,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vknix.core import host_ports, qos, resources
 from vknix.core import pod as pods
-from vknix.core import qos, resources
 from vknix.core.container import Container
 from vknix.core.facts import StorePath
 from vknix.core.files import File as VolumeFile
 from vknix.core.handlers import DEFAULT, Handler
+from vknix.core.host_ports import Port
 from vknix.core.image import Image
 from vknix.core.inputs import ContainerInputs, Inputs
 from vknix.core.pod import Kind, Member, Pod
@@ -36,7 +37,7 @@ LOG_LIMITS = LogLimits(10 * 1024**2, 5)  # a kubelet's
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Of the whole backend. `tool` is vktool's path on the host, `bounding` the capabilities that the host itself has,
-    `memory_bytes` its memory; `pod_pids`: how many processes a Pod may have.
+    `memory_bytes` its memory; `pod_pids`: how many processes a Pod may have; `nft` is the program.
     """
 
     tool: str
@@ -46,6 +47,7 @@ class Settings:
     pod_pids: int | None = None
     memory_bytes: int = 0
     logs: LogLimits = LOG_LIMITS
+    nft: str = "nft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ class MachinePlan:
 class PodPlan:
     """`machines` are the containers that can be configured, in the Pod's order; which of them start is the caller's to say.
 
-    `closures` are of all containers, `images` those that are volumes. `slice` are the properties of its slice.
+    `closures` are of all containers, `images` those that are volumes. `slice` are the properties of its slice. `ports` are those of
+    its host that lead to it.
     """
 
     uid32: str
@@ -132,6 +135,7 @@ class PodPlan:
     grace_s: int
     slice: tuple[tuple[str, str], ...]
     handler: Handler = DEFAULT
+    ports: tuple[Port, ...] = ()
 
     @property
     def roots(self) -> frozenset[StorePath]:
@@ -187,6 +191,7 @@ def pod_plan(
         grace_s=max(2, pod.spec.grace_s),
         slice=tuple(limits.pod_slice(pod, settings.pod_pids)),
         handler=inputs.handler,
+        ports=tuple(sorted(host_ports.published(pod))),
     )
 
 

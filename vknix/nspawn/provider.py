@@ -8,9 +8,10 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from vknix.core import host_network, resources
+from vknix.core import host_network, host_ports, resources
 from vknix.core import inputs as needed
 from vknix.core.facts import HostFacts, HostName, Uid
+from vknix.core.host_ports import ANY, Port
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
@@ -50,7 +51,7 @@ class _Placed:
 
     place: Place
     asked: Amounts | None
-    ports: frozenset[host_network.Port] = frozenset()
+    ports: frozenset[Port] = frozenset()
 
 
 class NspawnProvider:
@@ -63,6 +64,8 @@ class NspawnProvider:
         self._slices: dict[HostName, IPv4Network] = {}
         self._placed: dict[Uid, _Placed] = {}
         self._last: dict[HostName, str] = {}
+        # A Pod must not take the way by which its host is reached.
+        self._own_ports = [(name, frozenset({Port("TCP", ANY, spec.to.port, 0)})) for name, spec in self._specs.items()]
 
     def _all_hosts(self) -> tuple[Host, ...]:
         return tuple(self._hosts.values())
@@ -97,7 +100,7 @@ class NspawnProvider:
         if pod.uid in self._placed:
             return self._placed[pod.uid].place
         asked = resources.requested(pod)
-        ports = [(of.place.host, of.ports) for of in self._placed.values()]
+        ports = [(of.place.host, of.ports) for of in self._placed.values()] + self._own_ports
         hosts = host_network.fitting(pod, hosts, ports)
         wanted = needed.closures(pod)
         at_hand = frozenset(
@@ -109,7 +112,7 @@ class NspawnProvider:
         }
         name = places.choose(asked, hosts.values(), taken, at_hand)
         chosen = Place(name, () if pod.spec.host_network else (self._free_address(name),))
-        self._placed[pod.uid] = _Placed(chosen, asked, host_network.ports(pod))
+        self._placed[pod.uid] = _Placed(chosen, asked, host_ports.ports(pod))
         return chosen
 
     def _free_address(self, host: HostName) -> str:
@@ -124,12 +127,12 @@ class NspawnProvider:
         asked = resources.requested(pod)
         others = (of.asked for uid, of in self._placed.items() if uid != pod.uid and of.place.host == place.host)
         places.resize(asked, hosts[place.host], places.used(of for of in others if of is not None))
-        self._placed[pod.uid] = _Placed(place, asked, host_network.ports(pod))
+        self._placed[pod.uid] = _Placed(place, asked, host_ports.ports(pod))
 
     def adopt(self, pod: Pod, place: Place) -> None:
         if pod.uid not in self._placed and place.addresses:
             self._last[place.host] = place.addresses[0]
-        there = (None, frozenset[host_network.Port]()) if pod.ended else (resources.requested(pod), host_network.ports(pod))
+        there = (None, frozenset[Port]()) if pod.ended else (resources.requested(pod), host_ports.ports(pod))
         self._placed[pod.uid] = _Placed(place, *there)
 
     def release(self, uid: Uid) -> None:

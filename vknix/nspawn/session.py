@@ -53,7 +53,7 @@ def checked(done: Finished, host: str) -> bytes:
 class Session:
     """A host for as long as one link lasts."""
 
-    def __init__(self, host: Owner, link: Link, bus: Bus, settings: Settings, nft: str, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, host: Owner, link: Link, bus: Bus, settings: Settings, tasks: asyncio.TaskGroup) -> None:
         self.host = host
         self.link = link
         self.settings = settings
@@ -65,7 +65,6 @@ class Session:
         self._told: dict[str, PodFacts] = {}
         self._users: dict[str, int] = {}  # of Pods that were given a range of users since the link came up
         self._bus = bus
-        self._nft = nft
         self._tasks = tasks
         self._networked = asyncio.Event()
 
@@ -152,7 +151,7 @@ class Session:
             of = self.host.network()
             if of is not None:
                 changed.clear()
-                script = unit.guard(self.settings.epoch) + network.base(*of, self._nft)
+                script = unit.guard(self.settings.epoch) + network.base(*of, self.settings.nft)
                 checked(await self.link.finish(script), self.host.name)
                 self._networked.set()
             await changed.wait()
@@ -292,7 +291,8 @@ class Session:
     async def clean(self, uid32: str) -> None:
         known = self.pods.get(uid32) or self.wanted.get(uid32)
         if known is not None:
-            checked(await self.link.finish(unit.clean(uid32, tuple(known.closures), self.settings.epoch)), self.host.name)
+            script = unit.clean(uid32, tuple(known.closures), self.settings.epoch, self.settings.nft)
+            checked(await self.link.finish(script), self.host.name)
             self.pods.pop(uid32, None)
             self.wanted.pop(uid32, None)
         self._told.pop(uid32, None)

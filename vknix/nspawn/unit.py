@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vknix.core.handlers import Handler
-from vknix.nspawn import limits, mounts, network, paths, service, spaces, swap, system
+from vknix.nspawn import limits, mounts, network, paths, publish, service, spaces, swap, system
 from vknix.nspawn.plan import MachinePlan, PodPlan, Settings
 
 DEPOSED = 75  # exit code of a script whose epoch is over
@@ -97,7 +97,11 @@ def _network_script(plan: PodPlan, settings: Settings) -> str:
     users = spaces.make_users(plan.uid32, plan.spaces, settings.tool)
     made = users + network.make(plan.uid32, plan.addresses[0], there=bool(users)) if plan.addresses else ""
     made += spaces.set_network(plan.uid32, plan.spaces)
-    again = f"if [ -e /run/netns/{network.netns(plan.uid32)} ]; then\n{network.remove(plan.uid32)}fi\n"
+    undo = network.remove(plan.uid32)
+    if plan.ports:
+        made += publish.make(plan.uid32, network.veth(plan.uid32), plan.addresses[0], plan.ports, settings.nft)
+        undo += publish.unmake(plan.uid32, settings.nft)
+    again = f"if [ -e /run/netns/{network.netns(plan.uid32)} ]; then\n{undo}fi\n"
     return f"if [ ! -e {marker} ]; then\nset -e\n{again}{made}{done}fi\n"
 
 
@@ -260,12 +264,13 @@ def stop(uid32: str, containers: tuple[str, ...], *, kill: bool, gently: bool, e
     return f"{guard(epoch)}systemctl stop --no-block {units} 2>/dev/null || :\n{after}"
 
 
-def clean(uid32: str, containers: tuple[str, ...], epoch: int) -> str:
+def clean(uid32: str, containers: tuple[str, ...], epoch: int, nft: str) -> str:
     """Nothing of the Pod runs any more: slice, network, files. The link goes with the namespace, a moment later."""
     slice_file = f"{paths.UNITS}/{paths.pod_slice(uid32)}"
     resized = f"/run/systemd/system.control/{paths.pod_slice(uid32)}.d"
     return (
         f"{guard(epoch)}systemctl stop --no-block {paths.pod_slice(uid32)} 2>/dev/null || :\n"
+        f"{publish.unmake(uid32, nft)}"
         f"ip netns del {network.netns(uid32)} 2>/dev/null || :\n{spaces.unmake(uid32)}"
         f"{''.join(_leftovers(uid32, container) for container in containers)}"
         f"for at in {paths.run(uid32)}/mem/* {paths.run(uid32)}/nfs/*; do\n"
