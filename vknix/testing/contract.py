@@ -163,18 +163,17 @@ async def sync_never_disturbs_what_runs(of: Process) -> None:
 async def resources_of_what_runs_change_in_place(of: Process) -> None:
     pod = of.pod(*_FOREVER, cpu="10m")
     place = await of.run(pod)
-    before = await of.state(pod, State.RUNNING)
-    assert before.resources == {"requests": {"cpu": "10m"}}
+
+    def has(cpu: str) -> ContainerFacts | None:
+        seen = of.container(pod)
+        there = seen is not None and seen.state is State.RUNNING and seen.resources == {"requests": {"cpu": cpu}}
+        return seen if there else None
+
+    before = await of.until(lambda: has("10m"), "its request is told")
     more = _asking(pod, "20m")
     of.provider.resize(more, place, of.hosts)
     await of.sync(more, start=False)
-
-    def changed() -> ContainerFacts | None:
-        seen = of.container(more)
-        return seen if seen is not None and seen.resources == {"requests": {"cpu": "20m"}} else None
-
-    await of.until(changed, "its new request is told")
-    after = await of.state(more, State.RUNNING)
+    after = await of.until(lambda: has("20m"), "its new request is told")
     assert (after.id, after.attempt, after.exits) == (before.id, 0, ())
 
 
