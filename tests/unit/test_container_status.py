@@ -55,6 +55,24 @@ def test_container_that_stops_keeps_the_time_at_which_it_began() -> None:
     assert status(other, view(facts(stopping)))["state"] != {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
 
 
+def test_an_end_is_told_with_the_start_that_was_told() -> None:
+    """What a host writes down of an attempt is earlier than what its systemd says of it, by up to a second."""
+    began = {"startedAt": "1970-01-01T00:00:11Z"}
+    of = pod(status=told(state={"running": began}))
+    first = status(of, view(facts(stopped("main", ended()))))
+    assert first["state"]["terminated"]["startedAt"] == "1970-01-01T00:00:11Z"
+    again = pod(status=told(**{key: first[key] for key in ("state", "lastState", "restartCount", "containerID")}))
+    assert status(again, view(facts(stopped("main", ended()))))["state"] == first["state"]
+    moved_on = pod(status=told(state={"running": {"startedAt": "1970-01-01T00:00:40Z"}}, containerID="systemd-nspawn://id-1"))
+    assert status(moved_on, view(facts(stopped("main", ended()))))["state"]["terminated"]["startedAt"] == "1970-01-01T00:00:10Z"
+
+
+def test_an_end_is_never_before_the_start_that_was_told() -> None:
+    of = pod(status=told(state={"running": {"startedAt": "1970-01-01T00:00:21Z"}}))
+    end = status(of, view(facts(stopped("main", ended()))))["state"]["terminated"]
+    assert (end["startedAt"], end["finishedAt"]) == ("1970-01-01T00:00:20Z", "1970-01-01T00:00:20Z")
+
+
 def test_next_attempt_counts_from_when_it_runs() -> None:
     made = status(pod(), view(facts(ContainerFacts("main", State.PREPARING, 1, id="id-1", exits=(ended(),)))))
     assert (made["restartCount"], made["containerID"], made["state"]) == (0, "systemd-nspawn://id-0", WENT_WELL)
@@ -125,6 +143,14 @@ def test_crash_loop_says_what_the_kubelet_says() -> None:
     assert made["state"] == {"waiting": {"reason": "CrashLoopBackOff", "message": text}}
     assert made["lastState"]["terminated"]["exitCode"] == 1
     assert (made["restartCount"], made["ready"]) == (3, False)
+
+
+def test_an_attempt_that_is_being_made_backs_off_until_it_runs() -> None:
+    ends = tuple(ended(1, attempt) for attempt in (2, 3))
+    preparing = ContainerFacts("main", State.PREPARING, 4, id="id-4", exits=ends, streak=4)
+    made = status(pod(), view(facts(preparing)))
+    assert (made["state"]["waiting"]["reason"], made["restartCount"]) == ("CrashLoopBackOff", 3)
+    assert made["lastState"]["terminated"]["containerID"] == made["containerID"] == "systemd-nspawn://id-3"
 
 
 @pytest.mark.parametrize(("ends", "wait"), [(2, "10s"), (5, "1m20s"), (6, "2m40s"), (7, "5m0s"), (30, "5m0s")])

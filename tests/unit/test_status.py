@@ -289,6 +289,13 @@ def test_container_whose_post_start_hook_runs_waits_and_its_pod_has_not_ended(
 EXPIRED = {"startTime": "1970-01-01T00:00:10Z"}
 
 
+def test_pod_past_its_deadline_goes_not_back_to_pending() -> None:
+    """Where a container backs off, nothing of it runs, and yet its host would start it again."""
+    waits = facts(stopped("main", ended(1), host_restarts=True))
+    of = pod(activeDeadlineSeconds=50, status={**EXPIRED, "phase": "Running"})
+    assert pod_status(of, view(waits, now=60.0))["phase"] == "Running"
+
+
 @pytest.mark.parametrize(
     ("seen", "phase", "reason"),
     [

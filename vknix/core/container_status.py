@@ -122,6 +122,18 @@ def _began(of: ContainerView, seen: ContainerFacts, own_id: str) -> str:
     return str(before or stamp(of.view.now))
 
 
+def _had_begun(of: ContainerView, ended: Exit) -> str | None:
+    """As it was told while it ran: what its own end says of it is a moment earlier."""
+    states = (of.told.get("state", {}), of.told.get("lastState") or {})
+    ends = [state["terminated"] for state in states if state.get("terminated")]
+    running = states[0].get("running")
+    told = [{**running, "containerID": of.told.get("containerID")}] if running else []
+    known = next((each.get("startedAt") for each in (*told, *ends) if each.get("containerID") == _id(ended.id)), None)
+    if known:
+        return min(str(known), stamp(ended.finished))
+    return stamp(ended.started) if ended.started is not None else None
+
+
 def mark_lost(told: dict[str, Any]) -> dict[str, Any]:
     return {**told, "ready": False}
 
@@ -144,8 +156,8 @@ def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
         return {**states, "state": state, "lastState": _terminated(of, ended) if ended else {}}
     if ended is None:
         return {"state": {"waiting": _waiting(of)}}
-    waits = seen.state is State.STOPPED and of.comes_again
-    if waits and seen.hook_error:
+    waits = of.comes_again
+    if waits and seen.state is State.STOPPED and seen.hook_error:
         waiting = {"reason": "PostStartHookError", "message": seen.hook_error}
         return {**states, "state": {"waiting": waiting}, "lastState": _terminated(of, ended)}
     # The API server refuses that what it was told to have ended for good runs again.
@@ -211,7 +223,7 @@ def _terminated(of: ContainerView, ended: Exit) -> dict[str, Any]:
     state: dict[str, Any] = {
         "exitCode": ended.code,
         "reason": ended.reason.value,
-        "startedAt": stamp(ended.started) if ended.started is not None else None,
+        "startedAt": _had_begun(of, ended),
         "finishedAt": stamp(ended.finished),
         "containerID": _id(ended.id),
     }
