@@ -1,5 +1,6 @@
 """Lifecycle hooks and deadlines of Pods on hosts in memory."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from tests.fakes.cluster import Object, until
 from tests.loops.test_init import sidecar, starts
-from tests.loops.world import World, pod
+from tests.loops.world import QUICK, World, pod
+from vknix.errors import NotFound
 
 THERE = ("test", "-e", "/there")
 
@@ -60,6 +62,34 @@ async def test_post_start_hook_of_a_container_that_was_told_to_run_is_not_run_ag
         await world.runs("web")
         await world.settled()
         assert process.provider.tried == []
+
+
+async def test_hook_of_an_attempt_that_is_over_says_nothing_of_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it asks may fail in the moment in which it is cancelled; the next attempt's hook is not run once more for that."""
+    uid = world.put(pod("web", container=FAILING))
+    asked: list[str] = []
+    passes = asyncio.Event()
+
+    async def fails_in_the_end(*_: object) -> int:
+        asked.append("once more")
+        try:
+            await passes.wait()
+        except asyncio.CancelledError:
+            raise NotFound("container not found") from None
+        return 0
+
+    async with world.process() as process:
+        monkeypatch.setattr(process.provider, "exec", fails_in_the_end)
+        await until(lambda: len(asked) == 1)
+        world.host_of("web").end(uid, "main", 1)
+        await until(lambda: len(asked) == 2)
+        await asyncio.sleep(10 * QUICK.backoff[-1])  # after which a hook whose container was not found would be run again
+        changed = world.pod("web")
+        world.cluster.put("pods", {**changed, "metadata": {**changed["metadata"], "labels": {"of": "another"}}})
+        await world.settled()
+        passes.set()
+        await until(lambda: world.ready("web"))
+    assert len(asked) == 2
 
 
 async def test_pre_stop_hook_runs_before_the_container_is_stopped(world: World) -> None:

@@ -1,5 +1,6 @@
 """Probes of containers that run on hosts in memory: readiness, liveness and startup, and processes that come and go."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.fakes.cluster import Object, until
 from tests.loops.test_init import container, sidecar
 from tests.loops.world import World, pod
+from vknix.errors import NotFound
 
 
 def when(*test: str, **fields: Any) -> Object:
@@ -212,6 +214,34 @@ async def test_leaving_pod_is_asked_whether_it_is_ready_and_not_whether_it_lives
         assert [message for reason, message in world.events("web") if reason == "Unhealthy"] == ["Readiness probe failed: "]
         world.delete("web", grace_s=0)
         await until(lambda: not world.has("web"))
+
+
+@pytest.mark.parametrize("kind", ["startup", "liveness", "readiness"])
+async def test_probe_that_goes_on_after_its_end_does_not_end_the_node(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What it asks may fail in the moment in which it is cancelled: a task group tells of the failure then."""
+    world.put(pod("web", container={f"{kind}Probe": {**UP, "timeoutSeconds": 600}}))
+    asked, failed = asyncio.Event(), asyncio.Event()
+
+    async def fails_in_the_end(*_: object) -> int:
+        asked.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            failed.set()
+            raise NotFound("container not found") from None
+        return 0
+
+    async with world.process() as process:
+        monkeypatch.setattr(process.provider, "exec", fails_in_the_end)
+        await asyncio.wait_for(asked.wait(), 10)
+        world.delete("web")
+        await until(lambda: not world.has("web"))
+        await asyncio.wait_for(failed.wait(), 10)
+        await world.settled()
+        world.put(web("next"))
+        await running(world, "next")
 
 
 async def test_probes_end_with_their_pod(world: World) -> None:

@@ -62,7 +62,7 @@ def after(probed: Probed, member: Member, kind: ProbeKind, run: Run) -> Probed:
             probe = container.startup_probe if kind is ProbeKind.STARTUP else container.liveness_probe
             again = "" if member.policy == "Never" else ", will be restarted"
             message = f"Container {container.name} failed {kind.value} probe{again}"
-            return replace(probed, ready=False, doomed=message, grace_s=probe.termination_grace_period_seconds if probe else None)
+            return replace(probed, doomed=message, grace_s=probe.termination_grace_period_seconds if probe else None)
         case _:
             return probed
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from vknix.core import hooks, host_network
@@ -83,14 +83,23 @@ class Hooks:
         except (Unreachable, HostFailed, NotFound) as error:
             log.info("postStart hook of %s: %s", of.container.name, error)
             await asyncio.sleep(self._tools.times.backoff[-1 if isinstance(error, NotFound) else 0])
-            self._ledger.hooks.get(of.uid, {}).pop(of.container.name, None)
-            self._wake(of.uid)
+            if not self._is_over(self._starting, of, seen.attempt):
+                self._ledger.hooks.get(of.uid, {}).pop(of.container.name, None)
+                self._wake(of.uid)
+            return
+        if self._is_over(self._starting, of, seen.attempt):
             return
         if message:
             self._tools.tell(pod, Happening(hooks.FAILED_POST_START, "PostStartHook failed", of.container.name, warning=True))
         stage = Stage.FAILED if message else Stage.PASSED
         self._ledger.hooks.setdefault(of.uid, {})[of.container.name] = Hooked(seen.attempt, stage, message)
         self._wake(of.uid)
+
+    @staticmethod
+    def _is_over(running: Mapping[tuple[Uid, str], _Running], of: Subject, attempt: int) -> bool:
+        """What is cancelled may go on for a moment: it is another attempt's turn by then, or nobody's."""
+        known = running.get((of.uid, of.container.name))
+        return known is None or known.attempt != attempt
 
     def leaving(self, uid: Uid) -> frozenset[str]:
         """Whose preStop hook runs."""
@@ -104,11 +113,12 @@ class Hooks:
                 running.limit.reschedule(asyncio.get_running_loop().time() + limit_s)
             return
         member = next(member for member in pods.members(pod) if member.name == name)
-        work = self._pre_stop(pod, self._subject(pod, facts, member), limit_s)
+        attempt = facts.containers[name].attempt
+        work = self._pre_stop(pod, self._subject(pod, facts, member), attempt, limit_s)
         task = self._tasks.create_task(work, name=f"preStop {pod.uid} {name}")
-        self._leaving[pod.uid, name] = _Running(facts.containers[name].attempt, task)
+        self._leaving[pod.uid, name] = _Running(attempt, task)
 
-    async def _pre_stop(self, pod: Pod, of: Subject, limit_s: float) -> None:
+    async def _pre_stop(self, pod: Pod, of: Subject, attempt: int, limit_s: float) -> None:
         key, lifecycle = (of.uid, of.container.name), of.container.lifecycle
         assert lifecycle is not None
         assert lifecycle.pre_stop is not None
@@ -120,6 +130,8 @@ class Hooks:
             message = "it took longer than the grace period"
         except (Unreachable, HostFailed, NotFound) as error:
             message = str(error)
+        if self._is_over(self._leaving, of, attempt):
+            return
         if message:
             log.info("preStop hook of %s: %s", of.container.name, message)
             self._tools.tell(pod, Happening("FailedPreStopHook", "PreStopHook failed", of.container.name, warning=True))

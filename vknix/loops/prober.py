@@ -83,7 +83,7 @@ class Prober:
     async def _watch(self, pod: Pod, of: Subject, seen: ContainerFacts) -> None:
         if not self._now(of).started:
             await self._series(pod, of, seen, ProbeKind.STARTUP)
-        if self._now(of).doomed:
+        if self._is_over(of, seen.attempt) or self._now(of).doomed:
             return
         async with asyncio.TaskGroup() as tasks:
             for kind in (ProbeKind.LIVENESS, ProbeKind.READINESS):
@@ -92,13 +92,14 @@ class Prober:
     def _now(self, of: Subject) -> Probed:
         return self._ledger.probed[of.uid][of.container.name]
 
-    def _spared(self, of: Subject, of_attempt: int, kind: ProbeKind) -> bool:
-        """A container that is being stopped, or whose Pod leaves, can only be ready or not; an attempt that is over is nothing.
-
-        What is cancelled may go on for a moment: the ledger may know of another attempt by then, or of none.
-        """
+    def _is_over(self, of: Subject, attempt: int) -> bool:
+        """What is cancelled may go on for a moment: the ledger may know of another attempt by then, or of none."""
         known = self._ledger.probed.get(of.uid, {}).get(of.container.name)
-        if known is None or known.attempt != of_attempt:
+        return known is None or known.attempt != attempt
+
+    def _spared(self, of: Subject, of_attempt: int, kind: ProbeKind) -> bool:
+        """A container that is being stopped, or whose Pod leaves, can only be ready or not; an attempt that is over is nothing."""
+        if self._is_over(of, of_attempt):
             return True
         record, facts = self._ledger.wanted.get(of.uid), self._ledger.seen.get(of.uid)
         seen = facts.containers.get(of.container.name) if facts is not None else None
