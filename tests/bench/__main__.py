@@ -5,6 +5,7 @@ deletes random Pods, and fails where one of them, vknix or a host ends as it sho
 import argparse
 import asyncio
 import sys
+from pathlib import Path
 
 from tests.bench import soak, start
 from tests.lab.lab import Lab
@@ -29,7 +30,8 @@ def _run(lab: Lab, arguments: argparse.Namespace) -> int:
     if arguments.what == "start":
         asyncio.run(start.bench(lab, arguments.rounds))
         return 0
-    wrong = soak.soak(lab, pods=arguments.pods, at_once=arguments.at_once, seed=arguments.seed)
+    of = arguments
+    wrong = soak.soak(lab, soak.Plan(of.pods, of.at_once, of.seed, of.only, of.kill, of.cut, of.out))
     print("\n".join(wrong) or "all as it should be")
     return 1 if wrong else 0
 
@@ -43,7 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     soaks = what.add_parser("soak", help="random Pods, made and deleted; each status is held against a kubelet's rules")
     soaks.add_argument("--pods", type=int, default=500)
     soaks.add_argument("--at-once", type=int, default=16)
-    soaks.add_argument("--seed", type=int, default=1)
+    soaks.add_argument("--seed", type=int, default=1, help="which Pods (default: 1)")
+    soaks.add_argument("--only", type=int, nargs="+", default=(), metavar="N", help="these Pods of the seed, by number")
+    soaks.add_argument("--kill", action="store_true", help="kill -9 vknix every so often, and start it again")
+    soaks.add_argument("--cut", action="store_true", help="cut a host off every so often, for some seconds")
+    soaks.add_argument("--out", type=Path, default=Path("soak"), help="where to leave Pods that break a rule (default: soak/)")
     soaks.set_defaults(hosts=2)
     for each, shape in ((starts, "debian"), (soaks, "mixed")):
         each.add_argument("--shape", choices=("debian", "nixos", "mixed"), default=shape)

@@ -1,39 +1,28 @@
-"""A seed -> Pods of all kinds that vknix takes, and how each is to be treated. The same seed makes the same Pods."""
+"""A seed -> Pods of all kinds that vknix takes, and how each is to be treated. The same seed makes the same Pods.
 
-from dataclasses import dataclass
-from random import Random
+A case is drawn by hypothesis: a handler, programs whose ends are known, a few features of tests/bench/features.py for the Pod and
+for each container, sometimes a trouble. What holds the case back, or ends it early, is known from what was drawn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.bench import features, pod_features, programs, troubles
+from tests.bench.making import Making, Reaches
+from tests.bench.programs import Truth
 from tests.integration.build import container, pod
 
 Json = dict[str, Any]
 
-CONFIG_MAP = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "map"}, "data": {"one": "first", "two": "x" * 20000}}
-SECRET = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "hidden"}, "stringData": {"word": "marker", ".dot": "y"}}
-OBJECTS = (CONFIG_MAP, SECRET)
-
-# Programs by how they go on. None outlives its Pod's grace by more than the kubelet's two seconds.
-_SHORT = (
-    "exit 0",
-    "exit 3",
-    "echo done; echo said > /dev/termination-log",
-    "kill -9 $$",
-    "seq 2000; sleep 0.2",
-    "sleep 0.5; exit 1",
-    "sh -c 'sleep 100 & exit 0'",
-)
-_LONG = (
-    "exec sleep 1000",
-    "trap 'exit 0' TERM; sleep 1000 & wait",
-    "trap '' TERM; sleep 1000",
-    "(sleep 900 &); (sleep 900 &); exec sleep 1000",
-    "while :; do date; sleep 1; done",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """`after`: seconds between what is waited for and the DELETE. `until`: made, begun or ended. `grace_s` None: the Pod's.
+    """`until`: made, reached (what the case comes to) or ended. `after_s`: seconds between that and the DELETE. `grace_s` None: the
+    Pod's. `look`: an ephemeral container that is added then. `relabel`: labels change then.
 
     `forced`: it goes from the API at once.
     """
@@ -42,118 +31,146 @@ class Treatment:
     after_s: float
     grace_s: int | None
     forced: bool
+    look: Json | None
+    relabel: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     pod: Json
     treatment: Treatment
+    reaches: Reaches
+    truths: Mapping[str, Truth]
 
 
-def case(seed: int, number: int, image: str) -> Case:
-    dice = Random(f"{seed}-{number}")
-    made = _pod(dice, f"soak-{number}", image)
-    spec = made["spec"]
-    ends = spec["restartPolicy"] == "Never" and all(each["command"][-1] in _SHORT for each in spec["containers"])
-    until = dice.choice(("made", "begun", "begun", "ended" if ends else "begun"))
-    grace = 0 if dice.random() < 0.08 else dice.choice((None, None, 1, 3))
+def case(of: int, number: int, images: Mapping[str, str]) -> Case:
+    """Each number has a draw of its own, so that one Pod can be made again alone."""
+    drawn: list[Case] = []
+
+    @seed(f"{of}-{number}")
+    @settings(max_examples=2, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(cases(f"soak-{number}", images))
+    def draw(one: Case) -> None:
+        drawn.append(one)
+
+    draw()
+    return drawn[-1]  # hypothesis begins with the simplest
+
+
+@st.composite
+def cases(draw: st.DrawFn, name: str, images: Mapping[str, str]) -> Case:
+    handler = draw(st.sampled_from(("nspawn",) * 16 + ("unit",) * 3 + ("nixos",)))
+    making = Making(draw, images, name, handler, pod(name))
+    spec = making.spec
+    spec["restartPolicy"] = draw(st.sampled_from(("Never", "Never", "OnFailure", "Always")))
+    spec["terminationGracePeriodSeconds"] = draw(st.sampled_from((0, 1, 1, 2, 2, 5, 5, 5)))
+    making.of["metadata"]["labels"] = {"app": "soak", "part": str(draw(st.integers(0, 4)))}
+    if handler != "nspawn" or draw(st.integers(0, 9)) == 0:
+        spec["runtimeClassName"] = handler
+    pod_features.decorate(making)
+    spec["initContainers"] = [_init(making, index) for index in range(draw(st.sampled_from((0, 0, 0, 1, 2, 3))))]
+    spec["containers"] = [_regular(making, index) for index in range(draw(st.sampled_from((1, 1, 1, 2, 3))))]
+    troubles.perhaps(making)
+    for each in (*spec["initContainers"], *spec["containers"]):
+        _settle(making, each)
+    spec["volumes"] = [{"name": kind, **volume} for kind, volume in making.volumes.items()]
+    return Case(making.of, _treatment(making), making.reaches, making.truths)
+
+
+def _regular(making: Making, index: int) -> Json:
+    name = f"c{index}"
+    if making.handler == "nixos":
+        making.truths[name] = programs.SYSTEM
+        made: Json = {"name": name, "image": making.images["system"]}
+    else:
+        made = _program(making, name, serves=index == 0 and making.own_network and making.draw(st.integers(0, 3)) == 0)
+    features.decorate(making, made, kind="regular")
+    return made
+
+
+def _program(making: Making, name: str, *, serves: bool) -> Json:
+    known = {**programs.SHORT, **programs.LONG}
+    weighted = (*programs.SHORT, *programs.LONG, *programs.LONG)
+    script = programs.SERVES if serves else making.draw(st.sampled_from(weighted))
+    making.truths[name] = known.get(script, Truth())
+    return container(making.images["busybox"], script, name=name)
+
+
+def _init(making: Making, index: int) -> Json:
+    """A sidecar, or one that ends; a system has none of these beside it but as containers of other images."""
+    if making.handler == "nixos":
+        name = f"side{index}"
+        making.truths[name] = replace(programs.SYSTEM, disturbed=True)
+        return {"name": name, "image": making.images["system"], "restartPolicy": "Always"}
+    if making.draw(st.integers(0, 9)) < 4:
+        made = _program(making, f"side{index}", serves=False)
+        made["restartPolicy"] = "Always"
+        features.decorate(making, made, kind="sidecar")
+        making.disturb(made["name"])  # the end of the others is its own
+        if making.truths[made["name"]].codes:
+            making.come_to(Reaches.BEGUN)
+        return made
+    script, code = making.draw(st.sampled_from((("exit 0", 0), ("exit 0", 0), ("sleep 0.3", 0), ("exit 4", 4))))
+    made = container(making.images["busybox"], script, name=f"init{index}")
+    making.truths[made["name"]] = Truth(codes=frozenset({code}))
+    if code:
+        making.come_to(Reaches.BEGUN)
+    features.decorate(making, made, kind="init")
+    return made
+
+
+def _settle(making: Making, of: Json) -> None:
+    """What is known of a container once all of its Pod is drawn; and the line that bears witness of its starts."""
+    name = of["name"]
+    if making.spec.get("activeDeadlineSeconds"):
+        making.disturb(name)
+    policy = of.get("restartPolicy", making.spec["restartPolicy"])
+    truth = replace(making.truths[name], once=policy == "Never" and not of.get("restartPolicyRules"))
+    if making.handler == "nixos" or not truth.witnessed:
+        making.truths[name] = replace(truth, witnessed=False)
+        return
+    making.truths[name] = truth
+    making.volumes["soak"] = {"hostPath": {"path": programs.FOLDER, "type": "Directory"}}
+    of.setdefault("volumeMounts", []).append({"name": "soak", "mountPath": f"{making.root}/soak"})
+    of["command"][-1] = programs.witness(f"{making.root}/soak", making.name, name) + of["command"][-1]
+
+
+def _treatment(making: Making) -> Treatment:
+    draw, spec = making.draw, making.spec
+    until = draw(st.sampled_from(("made", "reached", "reached", "reached", *(("ended",) * 3 if _ends(making) else ()))))
+    grace = draw(st.sampled_from((None,) * 10 + (1, 3, 0)))
     forced = 0 in (grace, spec["terminationGracePeriodSeconds"] if grace is None else grace)
-    return Case(made, Treatment(until, dice.choice((0.0, 0.3, 2.0, 5.0)), grace, forced))
+    look = None
+    if making.handler == "nspawn" and making.reaches is Reaches.RUNNING and until == "reached" and draw(st.integers(0, 7)) == 0:
+        look = _look(making)
+    relabel = until == "reached" and draw(st.integers(0, 7)) == 0
+    return Treatment(until, draw(st.sampled_from((0.0, 0.3, 2.0, 5.0))), grace, forced, look, relabel)
 
 
-def _pod(dice: Random, name: str, image: str) -> Json:
-    restart = dice.choice(("Never", "Never", "OnFailure", "Always"))
-    containers = [_container(dice, f"c{index}", image) for index in range(dice.choice((1, 1, 1, 2, 3)))]
-    of = pod(name, *containers, restart=restart, grace_s=dice.choice((0, 1, 2, 5)))
-    spec = of["spec"]
-    spec["initContainers"] = [_init(dice, index, image) for index in range(dice.choice((0, 0, 0, 1, 2)))]
-    spec["volumes"] = _VOLUMES
-    spec["automountServiceAccountToken"] = dice.random() < 0.5
-    of["metadata"]["labels"] = {"app": "soak", "part": str(dice.randrange(5))}
-    for some in (_names, _user, _refused):
-        some(dice, spec)
-    return of
+def _ends(making: Making) -> bool:
+    """Whether its Pod comes to an end by itself, soon."""
+    spec = making.spec
+    if making.reaches is Reaches.REFUSED:
+        return True
+    if making.reaches is Reaches.HELD:
+        return False
+    if spec.get("activeDeadlineSeconds"):
+        return True
+    plain = [of for of in spec["initContainers"] if of.get("restartPolicy") != "Always"]
+    each = [making.truths[of["name"]] for of in spec["containers"]]
+    return (
+        spec["restartPolicy"] == "Never"
+        and all(of.codes and of.once for of in each)
+        and all(making.truths[of["name"]].once for of in plain)
+        and not (making.reaches is Reaches.BEGUN and len(plain) < len(spec["initContainers"]))
+    )
 
 
-def _init(dice: Random, index: int, image: str) -> Json:
-    if dice.random() < 0.4:
-        return container(image, dice.choice(_LONG), name=f"side{index}", restartPolicy="Always")
-    return container(image, dice.choice(("exit 0", "exit 0", "sleep 0.3", "exit 4")), name=f"init{index}")
-
-
-_VOLUMES: list[Json] = [
-    {"name": "room", "emptyDir": {}},
-    {"name": "map", "configMap": {"name": "map", "defaultMode": 0o640}},
-    {"name": "hidden", "secret": {"secretName": "hidden", "items": [{"key": "word", "path": "deep/er/word", "mode": 0o400}]}},
-    {"name": "about", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
-    {
-        "name": "together",
-        "projected": {"sources": [{"configMap": {"name": "map"}}, {"serviceAccountToken": {"path": "token", "audience": "a"}}]},
-    },
-    {"name": "perhaps", "configMap": {"name": "absent", "optional": True}},
-]
-_ENV: list[Json] = [
-    {"name": "PLAIN", "value": "a $(POD_NAME) b"},
-    {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-    {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-    {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "hidden", "key": "word"}}},
-    {"name": "ONE", "valueFrom": {"configMapKeyRef": {"name": "map", "key": "one"}}},
-    {"name": "odd.name-1", "value": "sp ace\nand 'quotes' \"é\""},
-    {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
-    {"name": "BIG", "value": "x" * 60000},
-]
-
-
-def _container(dice: Random, name: str, image: str) -> Json:
-    of = container(image, dice.choice((*_SHORT, *_LONG, *_LONG)), name=name)
-    of["env"] = [dict(each) for each in _ENV if dice.random() < 0.3]
-    of["volumeMounts"] = [{"name": each["name"], "mountPath": f"/v/{each['name']}"} for each in _VOLUMES if dice.random() < 0.3]
-    if dice.random() < 0.3:
-        of["envFrom"] = [{"prefix": "P_", "configMapRef": {"name": "map"}}]
-    if dice.random() < 0.3:
-        of["securityContext"] = dice.choice(_SECURITY)
-    if dice.random() < 0.3:
-        of[dice.choice(("livenessProbe", "readinessProbe", "startupProbe"))] = {
-            "exec": {"command": dice.choice((["true"], ["false"], ["sleep", "3"]))},
-            "periodSeconds": 1,
-            "failureThreshold": 2,
-        }
-    if dice.random() < 0.3:
-        of["resources"] = {"requests": {"cpu": f"{dice.randrange(1, 20)}m", "memory": "8Mi"}}
-    if dice.random() < 0.2:
-        of["terminationMessagePolicy"] = "FallbackToLogsOnError"
-    return of
-
-
-_SECURITY: tuple[Json, ...] = (
-    {"runAsUser": 65534, "runAsGroup": 7},
-    {"readOnlyRootFilesystem": True},
-    {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    {"capabilities": {"add": ["NET_ADMIN"]}, "seccompProfile": {"type": "RuntimeDefault"}},
-)
-
-
-def _names(dice: Random, spec: Json) -> None:
-    if dice.random() < 0.2:
-        spec |= {"hostname": "named", "subdomain": "below", "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["a.example", "b"]}]}
-    if dice.random() < 0.2:
-        spec |= {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.53"], "searches": ["example.org"]}}
-
-
-def _user(dice: Random, spec: Json) -> None:
-    if dice.random() < 0.2:
-        spec["securityContext"] = {"runAsUser": 1000, "runAsNonRoot": True, "supplementalGroups": [5, 6]}
-
-
-def _refused(dice: Random, spec: Json) -> None:
-    """Sometimes something that can't be had: now, or at all."""
-    main = spec["containers"][0]
-    wrong = dice.random()
-    if wrong < 0.03:
-        main["env"] = [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "x"}}}]
-    elif wrong < 0.05:
-        main["securityContext"] = {"seLinuxOptions": {"level": "s0"}}
-    elif wrong < 0.07:
-        main["command"] = ["/no/such/program"]
-    elif wrong < 0.09:
-        main["image"] = "nix:0/nix/store/00000000000000000000000000000000-nothing"
+def _look(making: Making) -> Json:
+    """An ephemeral container: among the processes of another, or beside them."""
+    script = making.draw(st.sampled_from((*programs.SHORT, *programs.LONG)))
+    made = container(making.images["busybox"], script, name="look")
+    if making.draw(st.booleans()):
+        made["targetContainerName"] = making.spec["containers"][0]["name"]
+    making.truths["look"] = replace({**programs.SHORT, **programs.LONG}[script], disturbed=True, once=True, witnessed=False)
+    return made
