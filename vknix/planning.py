@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 import yaml
 
-from vknix.core import fields, handlers, inputs
+from vknix.core import env_files, fields, handlers, inputs
 from vknix.core import pod as pods
 from vknix.core.fetched import Fetched, Surroundings, Token
 from vknix.core.handlers import Handler
@@ -67,7 +67,9 @@ def _handler(runtime_class: str | None) -> Handler:
 def make(pod: Pod, options: Options) -> PodPlan:
     wanted = inputs.needs(pod)
     fetched = Fetched(
-        {key: _Anything() for key in wanted.objects}, {key: Token("(a token)", 0.0, 3600.0) for key in wanted.tokens}, ()
+        {key: _Anything() for key in wanted.objects},
+        {key: Token("(a token)", 0.0, 3600.0) for key in wanted.tokens},
+        files=dict.fromkeys(env_files.keys(pod, [container.name for _, container in pods.containers(pod)]), _every_key(pod)),
     )
     addresses = () if pod.spec.host_network else (options.address,)
     around = Surroundings("vknix", (_ADDRESS,), addresses or (_ADDRESS,), 0, 0, 0, (), "cluster.local", "")
@@ -75,6 +77,12 @@ def make(pod: Pod, options: Options) -> PodPlan:
     for refusal in made.held.values():
         raise refusal
     return plans.pod_plan(pod, made, addresses, _settings(options), {}, spaces.free_users(set()))
+
+
+def _every_key(pod: Pod) -> bytes:
+    """An env file with whatever key is asked for."""
+    refs = (ref for _, container in pods.containers(pod) for ref in env_files.of_container(container))
+    return "".join(f"{ref.key}='(from a file)'\n" for ref in refs).encode()
 
 
 def _settings(options: Options) -> plans.Settings:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vknix.core.facts import HostFacts, HostName, PodFacts, Uid
+from vknix.core.fetched import FileKey
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.core.usage import HostUsage, PodDisk
@@ -234,6 +235,9 @@ class Provider(Protocol):
     async def disk(self, host: HostName, uids: Collection[Uid]) -> Mapping[Uid, PodDisk]:
         """What these Pods have on the host's disk, in one question, which takes longer the more files they have. What does not run
         is left out; a Pod that it does not have may be. Unreachable, or HostFailed, where it gives no answer."""
+
+    async def read(self, pod: Pod, host: HostName, files: Collection[FileKey]) -> Mapping[FileKey, bytes | None]:
+        """Small files in emptyDirs of a Pod; None where there is none. Links in a volume are never followed out of it."""
 
     def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]:
         """The host's journal, as text in pieces. Unreachable where the link died; Refused where it can't be asked so."""

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -277,3 +278,36 @@ def test_what_was_missing_is_taken_once_it_is_there(
 def test_missing_volume_is_told(healed: tuple[dict[str, Json], dict[str, Json]], shared: Space) -> None:
     assert 'secret "late" not found' in shared.wait_event("lacks-volume", "FailedMount")
     assert phase(healed[0]["lacks-volume"]) == "Pending"
+
+
+def from_file(path: str, key: str, **more: Any) -> Json:
+    return {"valueFrom": {"fileKeyRef": {"volumeName": "data", "path": path, "key": key, **more}}}
+
+
+def test_variables_come_from_a_file_that_an_init_container_has_written(space: Space) -> None:
+    image = space.lab.image_busybox
+    write = "mkdir /data/in; printf \"# ours\\nONE='first'\\nTWO='two\\nlines' # why\\n\" > /data/in/env; ln -s /in/env /data/link"
+    env = {
+        "ONE": from_file("in/env", "ONE"),
+        "TWO": from_file("link", "TWO"),
+        "NONE": from_file("in/env", "NONE", optional=True),
+        "JOINED": {"value": "<$(ONE)>"},
+    }
+    main = container(image, 'echo "$ONE $TWO $JOINED ${NONE-unset}"', env=[{"name": name, **of} for name, of in env.items()])
+    lacks = container(image, env=[{"name": "X", **from_file("in/env", "ABSENT")}])
+    out = container(image, env=[{"name": "X", **from_file("out", "root")}])
+    in_memory: list[Json] = [{"name": "data", "emptyDir": {"medium": "Memory"}}]
+    first = container(image, write, name="first")
+    leads_out = container(image, "ln -s ../../../../../../etc/passwd /data/out", name="first")
+
+    def of(name: str, last: Json, before: Json) -> Json:
+        made = with_data(deepcopy(pod(name, last, initContainers=[before])))
+        return made if name != "memory" else {**made, "spec": {**made["spec"], "volumes": in_memory}}
+
+    space.create(of("disk", main, first), of("memory", main, first), of("lacks", lacks, first), of("out", out, leads_out))
+    space.wait(has_ended, "disk", "memory")
+    assert [space.logs(name, "--container=main") for name in ("disk", "memory")] == ["first two\nlines <first> unset\n"] * 2
+    waits = space.wait(lambda each: waiting(each) == "CreateContainerConfigError", "lacks", "out")
+    told = [status(waits[name])["state"]["waiting"]["message"] for name in ("lacks", "out")]
+    assert 'environment variable key "ABSENT" not found in file "in/env"' in told[0]
+    assert "couldn't parse env file: there is no such file" in told[1]

@@ -82,7 +82,7 @@ def test_ports_of_the_host() -> None:
         (spec(volumes=[{"name": "h", "emptyDir": {"medium": "HugePages"}}]), "spec.volumes[0].emptyDir.medium"),
         (spec(volumes=[{"name": "h", "emptyDir": {"other": 1}}]), "spec.volumes[0].emptyDir.other"),
         (spec({"ports": [{"containerPort": 1}, {"hostPort": 80, "hostIP": "x"}]}), "spec.containers[0].ports[1].hostIP"),
-        (spec({"env": [{"valueFrom": {"fileKeyRef": {"key": "a"}}}]}), "spec.containers[0].env[0].valueFrom.fileKeyRef"),
+        (spec({"env": [{"valueFrom": {"fileKeyRef": {"mode": "a"}}}]}), "spec.containers[0].env[0].valueFrom.fileKeyRef.mode"),
         (spec({"volumeDevices": [{"name": "v"}]}), "spec.containers[0].volumeDevices"),
         (spec({"lifecycle": {"preStop": {"tcpSocket": {"port": 1}}}}), "spec.containers[0].lifecycle.preStop.tcpSocket"),
         (spec({"image": "nginx"}), "spec.containers[0].image"),

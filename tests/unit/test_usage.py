@@ -11,7 +11,7 @@ from vknix.core import measured, metrics
 from vknix.core.facts import ContainerFacts, HostName, PodFacts, State, Uid
 from vknix.core.measured import Measured, Odometer, Reading
 from vknix.core.summary import summary
-from vknix.core.usage import Filesystem, HostUsage, Interface, PodDisk, PodUsage, Pressure, Throttling, Usage
+from vknix.core.usage import Filesystem, HostUsage, Interface, PodUsage, Pressure, Throttling, Usage
 from vknix.errors import HostFailed
 from vknix.exposition import Family, Sample, number, render
 from vknix.nspawn import usage as usages
@@ -106,30 +106,6 @@ def test_an_answer_that_breaks_off_is_none(cut: int) -> None:
     if cut < len(text):
         with pytest.raises(HostFailed):
             usages.parse("red", text[:cut])
-
-
-DISK = f"of {UID32}\nlogs main 8192\nroot main 4096\nempty v 123\nof {'1' * 32}\nthat was all\n"
-
-
-def test_what_pods_have_on_disk_is_read() -> None:
-    assert usages.disks("red", DISK) == {
-        UID: PodDisk({"v": 123}, {"main": 4096}, {"main": 8192}),
-        "11111111-1111-1111-1111-111111111111": PodDisk(),
-    }
-    assert usages.disks("red", "that was all\n") == {}
-    assert usages.disks("red", DISK)[UID].total == 8192 + 4096 + 123
-
-
-@given(st.integers(0, len(DISK) - 1))
-def test_a_part_of_what_is_on_disk_is_no_answer(cut: int) -> None:
-    with pytest.raises(HostFailed):
-        usages.disks("red", DISK[:cut])
-
-
-@pytest.mark.parametrize("line", ["root main x", "root main", "root main 1 2", "else main 1", ""])
-def test_what_is_on_disk_is_not_guessed(line: str) -> None:
-    with pytest.raises(HostFailed, match="can't be read"):
-        usages.disks("red", DISK.replace("root main 4096", line))
 
 
 def pod(uid: str = UID, *containers: ContainerFacts, host: str = "red", name: str = "p") -> PodFacts:

@@ -6,7 +6,7 @@ Rules: kubelet_pods.go (makeEnvironmentVariables), third_party/forked/golang/exp
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from vknix.core import resources
+from vknix.core import env_files, resources
 from vknix.core.container import Container, EnvVar, FieldSelector, KeySelector, ObjectRef
 from vknix.core.fetched import Fetched, Kind, ObjectKey, Service, Surroundings
 from vknix.core.pod import Pod
@@ -50,6 +50,8 @@ def _value(
             raise _config_error(path, f"couldn't find key {ref.key} in {kind} {pod.namespace}/{ref.name}", "add the key")
     if source.field_ref is not None:
         return field_value(pod, source.field_ref, around, f"{path}.valueFrom.fieldRef.fieldPath")
+    if source.file_key_ref is not None:
+        return env_files.value(f"{path}.valueFrom.fileKeyRef", source.file_key_ref, fetched.files)
     if source.resource_field_ref is not None:
         return resources.value(pod, container, source.resource_field_ref, around, path)
     return ""

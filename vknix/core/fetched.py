@@ -50,13 +50,22 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class FileKey:
+    """A file in an emptyDir of the Pod."""
+
+    volume: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
-    """None: there is no such object."""
+    """None: there is no such object. `files` are those that were looked for."""
 
     objects: Mapping[ObjectKey, Mapping[str, bytes] | None] = field(default_factory=dict, repr=False)
     tokens: Mapping[TokenKey, Token] = field(default_factory=dict, repr=False)
     services: tuple[Service, ...] = ()
     claims: Mapping[str, Claim | None] = field(default_factory=dict)
+    files: Mapping[FileKey, bytes | None] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from vknix.errors import Refused
 
 # As on every kubelet whose kernel enforces no labels.
 _LABELS = Rule(Verdict.HONOURED, "NixOS has no SELinux: nothing has a label, and nothing is kept from what has another")
+_BY_VKNIX = Rule(Verdict.HONOURED, "such a container is restarted by vknix, not while vknix is away")
 
 
 def _each(within: str, names: str, rule: Rule = _YES) -> dict[str, Rule]:
@@ -78,7 +79,7 @@ _CONTAINER: Mapping[str, Rule] = {
     **_each("env[].valueFrom.configMapKeyRef", _KEY),
     **_each("env[].valueFrom.secretKeyRef", _KEY),
     **{f"env[].valueFrom.{path}": rule for path, rule in {**_FIELD, **_RESOURCE}.items()},
-    "env[].valueFrom.fileKeyRef": _no("env from a file is not supported yet", "read the file in the program"),
+    **_each("env[].valueFrom.fileKeyRef", "key optional path volumeName", _BY_VKNIX),
     **_each("envFrom[]", "prefix configMapRef.name configMapRef.optional secretRef.name secretRef.optional"),
     "ports[].name": _YES,
     "ports[].containerPort": _YES,
@@ -94,7 +95,7 @@ _CONTAINER: Mapping[str, Rule] = {
     "restartPolicyRules[].action": _no("a restart of all containers is not supported", "use the action Restart", "Restart"),
     **dict.fromkeys(
         ("restartPolicyRules[].exitCodes.operator", "restartPolicyRules[].exitCodes.values"),
-        Rule(Verdict.HONOURED, "such a container is restarted by vknix, not while vknix is away"),
+        _BY_VKNIX,
     ),
     "volumeMounts[].name": _YES,
     "volumeMounts[].mountPath": _YES,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from vknix.core import claims, dns, env, files, storage, subpath
+from vknix.core import claims, dns, env, env_files, files, storage, subpath
 from vknix.core import pod as pods
 from vknix.core.container import Container
 from vknix.core.facts import StorePath
@@ -35,7 +35,8 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """All that a backend needs beside the Pod. `held` are containers that can't be configured, with what is wrong.
+    """All that a backend needs beside the Pod. `held` are containers that can't be configured, with what is wrong; one whose turn
+    has not come may be in neither.
 
     `handler`: what kind of machine each container is.
     """
@@ -99,6 +100,8 @@ def resolve(pod: Pod, fetched: Fetched, around: Surroundings, handler: Handler =
     made: dict[str, ContainerInputs] = {}
     held: dict[str, Refused] = {}
     for path, container in pods.containers(pod):
+        if not env_files.at_hand(container, fetched.files):
+            continue  # its turn has not come
         try:
             made[container.name] = _container(pod, path, container, fetched, around, handler)
         except Refused as refusal:

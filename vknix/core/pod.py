@@ -218,8 +218,9 @@ class Member:
 
     @property
     def host_policy(self) -> str:
-        """What its host does by itself, also while vknix is away."""
-        return "Never" if self.rules else self.policy
+        """What its host does by itself, also while vknix is away: it knows no rules, and reads no files for a new attempt."""
+        reads = any(var.value_from is not None and var.value_from.file_key_ref is not None for var in self.container.env or ())
+        return "Never" if self.rules or reads else self.policy
 
     @property
     def target(self) -> str | None:

@@ -59,6 +59,13 @@ def storages(pod: Pod, fetched: Fetched, around: Surroundings) -> Mapping[str, S
     return {volume.name: of for volume, of in _each(pod, fetched, around)}
 
 
+def empty_dirs(pod: Pod) -> Iterator[tuple[Volume, Storage]]:
+    """Of which kind each is; not how large."""
+    for volume in pod.spec.volumes or ():
+        if volume.empty_dir is not None:
+            yield volume, Memory(0) if volume.empty_dir.medium == "Memory" else Disk()
+
+
 def images(pod: Pod) -> Iterator[tuple[str, StorePath]]:
     """The volumes that are closures, by name."""
     for index, volume in enumerate(pod.spec.volumes or ()):

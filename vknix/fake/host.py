@@ -29,6 +29,7 @@ from vknix.core.facts import (
     StorePath,
     Uid,
 )
+from vknix.core.fetched import FileKey
 from vknix.core.handlers import DEFAULT, Handler
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Member, Pod
@@ -165,6 +166,7 @@ class FakeHost:
         self.fetch_s = fetch_s
         self.epoch = 0
         self.booted = time.time()
+        self.volumes: dict[tuple[Uid, FileKey], bytes] = {}
         self.filled: dict[Uid, dict[str, int]] = {}
         self.news = asyncio.Event()  # set at the next change, and then replaced
         self._ladder_s = ladder_s
@@ -185,6 +187,10 @@ class FakeHost:
         """A container that runs writes a line."""
         self._pods[uid].containers[container].logs[-1].append((time.time(), line))
         self._tell()
+
+    def put(self, uid: Uid, volume: str, path: str, data: bytes) -> None:
+        """A file in an emptyDir."""
+        self.volumes[uid, FileKey(volume, path)] = data
 
     def fill(self, uid: Uid, name: str, size: int) -> None:
         """So much is on disk in a volume, or in a container that runs."""

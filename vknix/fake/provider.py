@@ -10,6 +10,7 @@ from ipaddress import IPv4Network
 
 from vknix.core import host_network, host_ports, resources
 from vknix.core.facts import HostFacts, HostName, HostState, State, Uid
+from vknix.core.fetched import FileKey
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
@@ -203,6 +204,10 @@ class FakeProvider:
 
     async def usage(self, host: HostName) -> HostUsage:
         return usage_of(self.reach(host))
+
+    async def read(self, pod: Pod, host: HostName, files: Collection[FileKey]) -> Mapping[FileKey, bytes | None]:
+        of = self.reach(host)
+        return {key: of.volumes.get((pod.uid, key)) for key in files}
 
     async def disk(self, host: HostName, uids: Collection[Uid]) -> Mapping[Uid, PodDisk]:
         of = self.reach(host)

@@ -3,12 +3,13 @@
 import random
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 import msgspec
 
-from vknix.core import claims, handlers, happenings, host_network, inputs
+from vknix.core import claims, env_files, handlers, happenings, host_network, inputs
 from vknix.core.facts import HostFacts, HostName, PodFacts, State
-from vknix.core.fetched import Surroundings
+from vknix.core.fetched import FileKey, Surroundings
 from vknix.core.handlers import Handler
 from vknix.core.happenings import Happening
 from vknix.core.pod import Pod
@@ -108,13 +109,23 @@ class Starter:
         self._tools.objects.changed.discard(pod.uid)
         self._shown = inputs.shown(pod)
         self._tools.objects.follow(pod)
-        fetched = await self._tools.objects.fetch(pod)
+        fetched = replace(await self._tools.objects.fetch(pod), files=await self._files(pod, facts, place, run))
         made = inputs.resolve(pod, fetched, self._around(pod, place, host), handler)
         self._hold(pod, made)
         still = due()
         await self._tools.provider.sync(pod, place, made, tuple(name for name in run if name in made.containers and name in still))
         self._tools.starts.reached(pod.uid, Phase.MAKE)
         self._refresh_at = made.refresh_at if made.refresh_at is not None else _NEVER
+
+    async def _files(self, pod: Pod, facts: PodFacts | None, place: Place, run: tuple[str, ...]) -> Mapping[FileKey, bytes | None]:
+        """What those who start must have, and what those who run had."""
+        seen = facts.containers if facts is not None else {}
+        running = {name for name, container in seen.items() if container.state is not State.STOPPED}
+        must, had = env_files.keys(pod, run), env_files.keys(pod, running)
+        if facts is None or not must | had:
+            return dict.fromkeys(must)
+        found = await self._tools.provider.read(pod, place.host, must | had)
+        return {key: data for key, data in found.items() if key in must or data is not None}
 
     def _around(self, pod: Pod, place: Place, host: HostFacts) -> Surroundings:
         settings = self._tools.settings

@@ -8,16 +8,17 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from vknix.core import host_network, host_ports, resources
+from vknix.core import host_network, host_ports, resources, storage
 from vknix.core import inputs as needed
 from vknix.core.facts import HostFacts, HostName, Uid
+from vknix.core.fetched import FileKey
 from vknix.core.host_ports import ANY, Port
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
 from vknix.core.usage import HostUsage, PodDisk
 from vknix.errors import HostFailed, NotFound, Refused, Unreachable
-from vknix.nspawn import journal, logs, network, paths
+from vknix.nspawn import journal, logs, mounts, network, paths, volumes
 from vknix.nspawn import place as places
 from vknix.nspawn import plan as plans
 from vknix.nspawn import usage as usages
@@ -190,7 +191,16 @@ class NspawnProvider:
         session = self._host(host).session
         words = [session.settings.tool, "disk", *(paths.uid32(uid) for uid in uids)]
         answer = await session.link.run(f"exec {shlex.join(words)}", timeout_s=_DISK_S)
-        return usages.disks(host, answer.decode(errors="replace"))
+        return volumes.disks(host, answer.decode(errors="replace"))
+
+    async def read(self, pod: Pod, host: HostName, files: Collection[FileKey]) -> Mapping[FileKey, bytes | None]:
+        session, wanted = self._host(host).session, [key for key in files if "\0" not in key.path]
+        if not wanted:
+            return dict.fromkeys(files)
+        where = {volume.name: mounts.where(paths.uid32(pod.uid), volume.name, of) for volume, of in storage.empty_dirs(pod)}
+        words = [session.settings.tool, "read", *(word for key in wanted for word in (where[key.volume], key.path))]
+        answer = await session.link.run(f"exec {shlex.join(words)}")
+        return {**dict.fromkeys(files), **dict(zip(wanted, volumes.files(host, answer), strict=True))}
 
     async def host_logs(self, host: HostName, query: JournalQuery) -> AsyncGenerator[bytes, None]:
         script = f"PATH={paths.SEARCH}; export PATH\n{journal.script(query)}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from vknix.core.facts import Uid
-from vknix.core.usage import Filesystem, HostUsage, Interface, PodDisk, PodUsage, Pressure, Stalls, Throttling, Usage
+from vknix.core.usage import Filesystem, HostUsage, Interface, PodUsage, Pressure, Stalls, Throttling, Usage
 from vknix.errors import HostFailed
 from vknix.nspawn import paths
 
@@ -20,22 +20,6 @@ def parse(host: str, text: str) -> HostUsage:
         return _host(float(head.split()[1]) / 1e9, [_section(part) for part in parts])
     except (ValueError, IndexError, KeyError) as error:
         raise HostFailed(f"host {host}: `vktool usage` said what can't be read: {error!r}") from error
-
-
-def disks(host: str, text: str) -> dict[Uid, PodDisk]:
-    """What `vktool disk` prints. HostFailed where it is no whole answer."""
-    lines, made, of = text.splitlines(), dict[Uid, dict[str, dict[str, int]]](), dict[str, dict[str, int]]()
-    if not text.endswith("\n") or lines[-1] != _END:
-        raise HostFailed(f"host {host}: `vktool disk` broke off")
-    try:
-        for kind, name, *size in (line.split(" ") for line in lines[:-1]):
-            if kind == "of":
-                of = made[paths.uid(name)] = {"empty": {}, "root": {}, "logs": {}}
-            else:
-                of[kind][name] = int(" ".join(size))
-    except (ValueError, KeyError) as error:
-        raise HostFailed(f"host {host}: `vktool disk` said what can't be read: {error!r}") from error
-    return {uid: PodDisk(found["empty"], found["root"], found["logs"]) for uid, found in made.items()}
 
 
 def _section(part: str) -> tuple[tuple[str, ...], _Section, list[list[str]]]:

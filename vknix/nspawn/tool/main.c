@@ -38,6 +38,9 @@
    vktool disk UID32...
        What these Pods have on disk, in bytes: after `of UID32` lines `empty VOLUME N`, and of each container that runs `logs NAME N` and
        `root NAME N`, which is what it has changed in its root. The last line is `that was all`.
+   vktool read [VOLUME PATH]...
+       For each file of a volume a line with its size and then its bytes; -1 where there is no such regular file, or it is larger than
+       1 MiB. Links count within the volume.
    vktool logs LOGDIR ATTEMPT FROM TAIL SINCE_NS LIMIT UNTIL stamps|plain
        The log of one attempt from the position FROM to UNTIL (-1: to its end); TAIL -1 and LIMIT -1 are all of it, SINCE_NS 0 is from the
        start. Exit 2 without a log.
@@ -64,7 +67,7 @@ int main(int argc, char **argv)
     } verbs[] = {{"run", run},       {"fact", fact},    {"exec", exec}, {"logs", logs},
                  {"attach", attach}, {"init", init},    {"pause", pause_pod}, {"spaces", spaces},
                  {"limit", limit},   {"mount", mounts}, {"own", own},
-                 {"usage", usage},   {"disk", disk},    {"forward", forward}, {"follow", follow}};
+                 {"usage", usage},   {"disk", disk},    {"read", read_files}, {"forward", forward}, {"follow", follow}};
 
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)

@@ -123,6 +123,7 @@ int mounts(int argc, char **argv);
 int own(int argc, char **argv);
 int usage(int argc, char **argv);
 int disk(int argc, char **argv);
+int read_files(int argc, char **argv);
 int forward(int argc, char **argv);
 
 /* Says `vktool: ...` on stderr (in printf's words, %m included) and ends the process. */
