@@ -49,7 +49,7 @@ def finish(client: Attached) -> bytes:
 
 
 def test_output_is_seen_from_now_on_and_each_stream_apart(unit: Unit) -> None:
-    script = "echo before; printf half; read x; echo to stdout; echo to stderr >&2; printf 'no newline'; exit 7"
+    script = "printf half; echo before >&2; read x; echo to stdout; echo to stderr >&2; printf 'no newline'; exit 7"
     with unit.start("sh", "-c", script, options=["--stdin"]) as process:
         wait_for(unit.log(), b"before")
         client = unit.attach()
