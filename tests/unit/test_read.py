@@ -59,6 +59,34 @@ def must(of: ContainerFacts | None) -> ContainerFacts:
     return of
 
 
+def limited(**cpu: str) -> Found:
+    """A Pod whose files of limits ask for so much, by their name with _ for its dot."""
+    folder = paths.run_of(UID32, "main")
+    each = ((name.replace("_", "."), json.dumps({"requests": {"cpu": amount}})) for name, amount in cpu.items())
+    files = [File(f"{folder}/{name}", f"# {asked}\ncpu.weight 1\n".encode()) for name, asked in each]
+    (found,) = read.found(listing(b"", "", json.dumps(RECORD).encode(), *files))
+    return found
+
+
+def resources(of: Found) -> Any:
+    return of.resources.get("main", {}).get("requests", {}).get("cpu")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [({"limits": "1", "limits_new": "2"}, "1"), ({"limits": "1"}, "1"), ({"limits_new": "2"}, "2"), ({}, None)],
+    ids=["in force", "nothing wanted", "about to begin", "nothing yet"],
+)
+def test_resources_are_those_that_a_container_has_or_begins_with(files: dict[str, str], expected: str | None) -> None:
+    assert resources(limited(**files)) == expected
+
+
+def test_resources_that_are_known_stay_so_where_their_file_was_not_there_yet() -> None:
+    known = limited(limits="1")
+    assert resources(read.again(known, limited())) == "1"
+    assert resources(read.again(known, limited(limits="2"))) == "2"
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "signal", "reason"),
     [

@@ -33,6 +33,7 @@ def list_script(only: Collection[str] = ()) -> str:
             paths.var_of(each, "*") + "/facts",
             f"{paths.run(each)}/net",
             paths.run_of(each, "*") + "/limits",
+            paths.run_of(each, "*") + "/limits.new",
         )
         for each in of
     ]
@@ -117,12 +118,19 @@ def found(listing: bytes) -> Iterator[Found]:
                 Handler(record.get("handler", DEFAULT.value)),
                 record.get("users"),
                 tuple(StorePath(image) for image in record.get("images", ())),
-                resources={
-                    name: limits.read(unpack[file])
-                    for name in record["closures"]
-                    if (file := f"{paths.run_of(uid32, name)}/limits") in unpack
-                },
+                resources={name: of for name in record["closures"] if (of := _limits(unpack, uid32, name)) is not None},
             )
+
+
+def _limits(files: Mapping[str, bytes], uid32: str, container: str) -> Mapping[str, Any] | None:
+    """In force; of one that has not begun: those that it begins with."""
+    folder = paths.run_of(uid32, container)
+    return next((limits.read(files[file]) for file in (f"{folder}/limits", f"{folder}/limits.new") if file in files), None)
+
+
+def again(before: Found, found: Found) -> Found:
+    """What was found once more, and what no file says. A file that was not there yet may have been made since it was looked for."""
+    return replace(found, listed=before.since_listed(), errors=before.errors, resources={**before.resources, **found.resources})
 
 
 def refused_limits(answer: bytes) -> dict[str, str]:

@@ -125,7 +125,7 @@ class Session:
         for found in read.found(await self.link.run(read.list_script(uids))):
             before = self.pods.get(found.uid32)
             if before is not None:  # it may have been cleaned meanwhile
-                self.pods[found.uid32] = replace(found, listed=before.since_listed(), errors=before.errors)
+                self.pods[found.uid32] = read.again(before, found)
 
     def _tell_pod(self, uid32: str) -> None:
         found = self.pods.get(uid32)
@@ -205,11 +205,11 @@ class Session:
             self._tell_pod(plan.uid32)
 
     def _resized(self, plan: PodPlan, run: tuple[str, ...]) -> tuple[str, ...]:
-        """Containers that are there, and are to have other resources than they have."""
+        """Containers that are there, and are to have other resources than they have, as far as is known."""
         found = self.pods.get(plan.uid32)
         had = found.resources if found is not None else {}
-        each = ((machine.container, limits.read(machine.limits)) for machine in plan.machines)
-        return tuple(name for name, wanted in each if name in had and name not in run and had[name] != wanted)
+        there = (of for of in plan.machines if of.container not in run and paths.unit(plan.uid32, of.container) in self.units)
+        return tuple(of.container for of in there if had.get(of.container) != limits.read(of.limits))
 
     async def _until_networked(self) -> None:
         try:
