@@ -24,6 +24,7 @@ pytestmark = pytest.mark.lab
 
 NOTE = "date +%s >> /data/starts"
 LATE_S = 4  # by which a restart may come later than the ladder says, on a busy machine
+EARLY_S = 1  # systemd climbs from 10 s to 300 s by equal factors: 19.7 s stand for 20
 
 
 def noting(image: str, name: str, end: str, restart: str) -> Json:
@@ -58,7 +59,7 @@ def test_restarts_come_after_0_10_and_20_seconds(settled: dict[str, Json], share
     starts = [int(line) for line in shared.kubectl("exec", name, "--container=reader", "--", "cat", "/data/starts").split()]
     gaps = [after - before for before, after in pairwise(starts)]
     assert len(gaps) == 3
-    assert all(wanted <= gap <= wanted + LATE_S for gap, wanted in zip(gaps, (0, 10, 20), strict=True)), gaps
+    assert all(wanted - EARLY_S <= gap <= wanted + LATE_S for gap, wanted in zip(gaps, (0, 10, 20), strict=True)), gaps
 
 
 @pytest.mark.parametrize(("name", "code"), [("always-zero", 0), ("always-three", 3)])
