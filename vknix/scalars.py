@@ -22,7 +22,7 @@ Port = NewType("Port", int)
 Count = NewType("Count", int)
 LogFiles = NewType("LogFiles", int)
 Size = NewType("Size", int)  # bytes
-UserId = NewType("UserId", tuple[int, int])  # a user and its group
+UserId = NewType("UserId", tuple[int, int | None])  # a user and its group, if any is said
 Modes = NewType("Modes", tuple[tuple[str, int], ...])  # of files, by path
 
 
@@ -118,12 +118,12 @@ def _size(value: object) -> int:
     return size
 
 
-def _user(value: object) -> tuple[int, int]:
+def _user(value: object) -> tuple[int, int | None]:
     """`uid` or `uid:gid`, numbers: a closure has no users by name."""
     match = re.fullmatch(r"(\d{1,10})(?::(\d{1,10}))?", strict.string(value))
     if not match:
         raise strict.Invalid(f"must be a user's number, or user:group, as a quoted string, not {value!r}")
-    return int(match[1]), int(match[2] or 0)
+    return int(match[1]), int(match[2]) if match[2] else None
 
 
 def _modes(value: object) -> tuple[tuple[str, int], ...]:

@@ -9,6 +9,7 @@ from vknix.core import restart, storage, user
 from vknix.core.container import Container, VolumeMount
 from vknix.core.decide import Row, initialised, never_ran, row
 from vknix.core.facts import ContainerFacts, Exit, ImageState, PodFacts, Reason, State
+from vknix.core.handlers import DEFAULT
 from vknix.core.pod import Kind, Member, Pod
 from vknix.core.resize import Resize
 from vknix.errors import Refused
@@ -98,8 +99,18 @@ def container_status(of: ContainerView) -> dict[str, Any]:
         **_stop_signal(container),
         **_resources(container),
         **_mounts(container),
-        **({"user": user.status(of.pod, of.path, container)} if states.get("containerID") else {}),
+        **(_user(of) if states.get("containerID") else {}),
     }
+
+
+def _user(of: ContainerView) -> dict[str, Any]:
+    """As it was told where the image's accounts are not known (yet)."""
+    facts, image = of.view.facts, of.pod.image(of.path, of.container)
+    fetched = facts.images.get(image.path) if facts is not None else None
+    accounts = user.known(image, facts.handler if facts is not None else DEFAULT, fetched.accounts if fetched is not None else None)
+    if accounts is None or facts is None:
+        return {"user": of.told["user"]} if of.told.get("user") else {}
+    return {"user": user.status(of.pod, of.path, of.container, accounts)}
 
 
 def _ready(of: ContainerView, states: dict[str, Any], *, up: bool) -> bool:

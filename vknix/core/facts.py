@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NewType
 
+from vknix.core.accounts import Accounts
 from vknix.core.handlers import DEFAULT, Handler
 
 Uid = NewType("Uid", str)  # metadata.uid, with dashes
@@ -90,7 +91,10 @@ class ImageState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """A closure on the Pod's host. `took_s` is None where it was there already; `retry_at` where a fetch failed."""
+    """A closure on the Pod's host. `took_s` is None where it was there already; `retry_at` where a fetch failed.
+
+    `accounts` are those in its own /etc; None where they are not known.
+    """
 
     path: StorePath
     state: ImageState
@@ -98,6 +102,7 @@ class ImageFacts:
     took_s: float | None = None
     size_bytes: int | None = None
     retry_at: float | None = None
+    accounts: Accounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

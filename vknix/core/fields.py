@@ -168,7 +168,7 @@ _POD: Mapping[str, Rule] = {
     "securityContext.runAsGroup": _YES,
     "securityContext.runAsNonRoot": _YES,
     "securityContext.supplementalGroups": _YES,
-    "securityContext.supplementalGroupsPolicy": Rule(Verdict.HONOURED, "users are numbers: an image's /etc/group adds no group"),
+    "securityContext.supplementalGroupsPolicy": _YES,
     "securityContext.seccompProfile.type": _YES,
     "securityContext.seccompProfile.localhostProfile": _no("own seccomp profiles are not supported", "use RuntimeDefault"),
     "securityContext.fsGroup": _YES,

@@ -39,7 +39,10 @@ _UNIT_CONTAINER: Mapping[str, Rule] = {
     "tty": _no_wall("has no terminal", False),
 }
 
+_NUMBERS = Rule(Verdict.HONOURED, "users are numbers: what the host's /etc/group has adds no group")
+
 _UNIT_POD: Mapping[str, Rule] = {
+    "securityContext.supplementalGroupsPolicy": _NUMBERS,
     "securityContext.sysctls": _no_wall("shares the host's kernel settings"),
     "hostname": _no_wall("has the host's name", ""),
     "subdomain": _no_wall("has the host's name", ""),
@@ -76,6 +79,7 @@ _NIXOS_POD: Mapping[str, Rule] = {
     "securityContext.runAsGroup": _NIXOS_CONTAINER["securityContext.runAsGroup"],
     "securityContext.runAsNonRoot": _NIXOS_CONTAINER["securityContext.runAsNonRoot"],
     "securityContext.supplementalGroups": _own_init("runs as root"),
+    "securityContext.supplementalGroupsPolicy": Rule(Verdict.HONOURED, "the system's own init runs as root"),
     "hostAliases": no("/etc/hosts is the system's own", "set networking.hosts in the system, or " + _CONTAINER),
     "hostname": Rule(Verdict.HONOURED, "a system with networking.hostName takes that one"),
     "hostNetwork": no("a system sets up a network of its own", "use a RuntimeClass with handler nspawn or unit", False),

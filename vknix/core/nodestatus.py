@@ -83,6 +83,7 @@ def node_status(
         "conditions": _conditions(known, listed, told, now, networked=networked),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.port}},
         "nodeInfo": _info(settings, listed or known),
+        "features": {"supplementalGroupsPolicy": True},
         "declaredFeatures": sorted(set(settings.features)) or None,
         "runtimeHandlers": handlers.runtime_handlers(settings.runtime_handlers),
     }

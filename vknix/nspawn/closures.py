@@ -88,7 +88,8 @@ class Closures:
         self._failures.pop(root, None)
         self._known[root] = closure
         self.use(root)
-        self._tell(ImageFacts(root, ImageState.PRESENT, took_s=time.monotonic() - began if fetched else None))
+        took_s = time.monotonic() - began if fetched else None
+        self._tell(ImageFacts(root, ImageState.PRESENT, took_s=took_s, accounts=closure.accounts))
 
     def _failed(self, root: StorePath, message: str) -> None:
         failures = self._failures[root] = self._failures.get(root, 0) + 1
@@ -188,7 +189,7 @@ async def _output(link: Link, command: str, *, absent: int) -> str | None:
     done = await link.finish(command)
     if done.status == absent:
         return None
-    return done.checked(link.to.name).decode()
+    return done.checked(link.to.name).decode(errors="replace")
 
 
 _Read = Callable[[int], Awaitable[bytes]]

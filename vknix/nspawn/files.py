@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 
+from vknix.core import accounts
 from vknix.core.files import File as VolumeFile
 from vknix.core.handlers import Handler
 from vknix.core.image import Image
@@ -11,9 +12,6 @@ from vknix.core.storage import Disk
 from vknix.nspawn import mounts, nix, oci, paths, service, system
 from vknix.nspawn.plan import MachinePlan, PodPlan
 from vknix.nspawn.tree import Dir, Entry, File, Link
-
-_PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
-_GROUP = b"root:x:0:\nnobody:x:65534:\n"
 
 
 def files(plan: PodPlan, script: str, nonce: str) -> list[Entry]:
@@ -130,9 +128,9 @@ def _skeleton(root: str, machine: MachinePlan) -> Iterator[Entry]:
     for path in ("/bin", "/usr/bin") if not machine.image.is_root else ():
         if path not in made:  # as the place of a volume
             yield Link(root + path, f"{machine.closure}/bin")
-    for path, data in (("/etc/passwd", _PASSWD), ("/etc/group", _GROUP)):
+    for path, data in (("/etc/passwd", accounts.PASSWD), ("/etc/group", accounts.GROUP)):
         if path not in made:
-            yield File(root + path, data, 0o644)
+            yield File(root + path, data.encode(), 0o644)
 
 
 def _mount_points(root: str, machine: MachinePlan, made: set[str]) -> Iterator[Entry]:

@@ -4,11 +4,15 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from vknix.core import accounts
+from vknix.core.accounts import Accounts
 from vknix.core.facts import StorePath
 from vknix.nspawn import paths
 from vknix.nspawn.tree import Dir, Entry, File, Link, Whiteout
 
 MISSING = 3  # exit code of `query` where the host has no such path
+_ACCOUNTS = 1 << 18  # how much of such a file is read
+_END = "\x1e"  # of its lines, in an answer of lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Closure:
     root: StorePath
     items: tuple[Item, ...]
     beside: tuple[str, ...]  # what /nix has besides store
+    accounts: Accounts = accounts.DEFAULT  # of a root that is made of it
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -39,17 +44,22 @@ def query(root: StorePath) -> str:
         f"all=$(nix-store --query --requisites {of} 2>/dev/null) || {{ rm -f {link}; exit {MISSING}; }}\n"
         "ls /nix | tr '\\n' ' '; echo\n"
         'printf \'%s\\n\' "$all" | xargs sh -c \'exec find "$@" -maxdepth 0 -printf "%y %p %l\\n"\' find\n'
+        f"for of in passwd group; do\necho\nfile=$(readlink -e {of}/etc/$of)\n"
+        f"case $file in /nix/store/*) [ ! -f \"$file\" ] || head -c {_ACCOUNTS} \"$file\" | tr '\\n\\036' '\\036 ';; esac\ndone\n"
     )
 
 
 def closure(root: StorePath, told: str) -> Closure:
     """What `query` printed."""
-    first, *lines = told.splitlines()
+    listed, _, files = told.partition("\n\n")
+    passwd, _, group = files.partition("\n")
+    first, *lines = listed.splitlines()
     items = []
     for line in lines:
         kind, path, target = line.split(" ", 2)
         items.append(Item(path, kind, target))
-    return Closure(root, tuple(items), tuple(name for name in first.split() if name != "store"))
+    own = accounts.parse(passwd.replace(_END, "\n") or accounts.PASSWD, group.replace(_END, "\n") or accounts.GROUP)
+    return Closure(root, tuple(items), tuple(name for name in first.split() if name != "store"), own)
 
 
 def farm(of: Closure, nonce: str) -> list[Entry]:

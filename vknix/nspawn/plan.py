@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vknix.core import host_ports, qos, resources
+from vknix.core import accounts, host_ports, qos, resources, user
 from vknix.core import pod as pods
 from vknix.core.container import Container
 from vknix.core.facts import StorePath
@@ -16,7 +16,6 @@ from vknix.core.inputs import ContainerInputs, Inputs
 from vknix.core.pod import Kind, Member, Pod
 from vknix.core.resources import Amounts
 from vknix.core.storage import Closure, Storage
-from vknix.core.user import user
 from vknix.errors import Refused
 from vknix.nspawn import capabilities, kinds, limits, mounts, nix, paths
 from vknix.nspawn.mounts import Mount
@@ -229,7 +228,9 @@ def _machine(
     given = inputs.containers[member.name]
     own, whole = container.security_context, pod.spec.security_context
     image = pod.image(path, container)
-    who = user(pod, path, container)
+    of_closure = known[image.path].accounts if image.path in known else None
+    own_accounts = user.known(image, handler, of_closure) or accounts.DEFAULT
+    who = user.user(pod, path, container, own_accounts)
     privileged = bool(own and own.privileged)
     images = _images(container, inputs)
     view = nix.union(image.path, images, known)
@@ -242,7 +243,7 @@ def _machine(
         images=images,
         view=view if images else None,
         argv=given.argv,
-        env=_environment(own_env, image, who.uid, inputs.hostname, given),
+        env=_environment(own_env, image, own_accounts.home(who.uid), inputs.hostname, given),
         directory=paths.inside(container.working_dir or image.directory),
         uid=who.uid,
         gid=who.gid,
@@ -281,12 +282,12 @@ def _oom_score_adj(pod: Pod, container: Container, settings: Settings) -> int:
 
 
 def _environment(
-    runtimes: Mapping[str, str], image: Image, uid: int, hostname: str, inputs: ContainerInputs
+    runtimes: Mapping[str, str], image: Image, home: str, hostname: str, inputs: ContainerInputs
 ) -> tuple[tuple[str, str], ...]:
     """A runtime's own variables come first, then the image's; the Pod's override them."""
     own = {
         **runtimes,
         "HOSTNAME": hostname,
-        "HOME": "/root" if uid == 0 else "/",
+        "HOME": home,
     }
     return tuple({**own, **dict(image.env), **dict(inputs.env)}.items())
