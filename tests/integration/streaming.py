@@ -8,12 +8,13 @@ import json
 import os
 import secrets
 import select
+import socket
 import struct
 import subprocess
 import termios
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,13 @@ class Terminal:
                 raise AssertionError(f"ended before {text!r} was shown, with {self.shown!r}") from error
         self.shown = self.shown.partition(text.encode())[2]
 
+    def rest(self) -> str:
+        """All that is shown until its end."""
+        with suppress(OSError):  # nobody has it open any more
+            while select.select([self._master], [], [], ANSWER_S)[0]:
+                self.shown += os.read(self._master, 65536)
+        return self.shown.decode(errors="replace")
+
     def wait(self) -> int:
         """The exit code."""
         return self.process.wait(ANSWER_S)
@@ -123,12 +131,27 @@ def errors(done: "subprocess.CompletedProcess[bytes]") -> str:
 
 
 @asynccontextmanager
-async def python_client(lab: Lab) -> AsyncIterator[Any]:
-    """kubernetes_asyncio's CoreV1Api by its WsApiClient."""
+async def python_client(lab: Lab, kind: type[client.ApiClient] = WsApiClient) -> AsyncIterator[Any]:
+    """kubernetes_asyncio's CoreV1Api, which streams by its WsApiClient; logs are plain HTTP."""
     configuration = client.Configuration()
     await config.load_kube_config(str(lab.layout.admin_kubeconfig), client_configuration=configuration)
-    async with WsApiClient(configuration) as api:
+    async with kind(configuration) as api:
         yield client.CoreV1Api(api)
+
+
+@asynccontextmanager
+async def websocket(opened: Any) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A session of that client, until its connection is closed."""
+    async with opened as session:
+        wire = session.get_extra_info("socket")
+        yield session
+    await until_closed(wire)
+
+
+async def until_closed(wire: socket.socket) -> None:
+    async with asyncio.timeout(ANSWER_S):
+        while wire.fileno() >= 0:  # noqa: ASYNC110  # aiohttp leaves the closing to the loop, which may end with the test
+            await asyncio.sleep(0.001)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,20 +161,18 @@ class Done:
     err: bytes
 
 
-async def python_exec(api: Any, space: Space, pod: str, *argv: str, stdin: bytes = b"", tty: bool = False) -> Done:
-    asked = {"stdin": bool(stdin), "stdout": True, "stderr": not tty, "tty": tty}
+async def python_exec(
+    api: Any, space: Space, pod: str, *argv: str, stdin: bytes = b"", tty: bool = False, container: str = "main"
+) -> Done:
+    asked = {"container": container, "stdin": bool(stdin), "stdout": True, "stderr": not tty, "tty": tty}
     opened = await api.connect_get_namespaced_pod_exec(pod, space.name, command=list(argv), _preload_content=False, **asked)
     said = {1: b"", 2: b"", 3: b""}
-    async with opened as socket:
-        wire = socket.get_extra_info("socket")
+    async with websocket(opened) as session:
         for start in range(0, len(stdin), 32768):
-            await socket.send_bytes(b"\0" + stdin[start : start + 32768])
-        async for message in socket:
+            await session.send_bytes(b"\0" + stdin[start : start + 32768])
+        async for message in session:
             assert message.type is aiohttp.WSMsgType.BINARY
             said[message.data[0]] += message.data[1:]
-    async with asyncio.timeout(ANSWER_S):
-        while wire.fileno() >= 0:  # noqa: ASYNC110  # aiohttp leaves the closing to the loop, which may end with the test
-            await asyncio.sleep(0.001)
     return Done(exit_code(json.loads(said[3])), said[1], said[2])
 
 

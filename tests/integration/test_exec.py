@@ -77,27 +77,19 @@ class Way:
         return self.kubectl.run("exec", *flags, self.pod, "--", *argv, stdin=stdin or b"")
 
 
-CURRENT = [
-    pytest.param(("kubectl", True, "host1"), id="websocket"),
-    pytest.param(("kubectl", False, "host2"), id="spdy"),
-]
 WAYS = [
-    *CURRENT,
-    pytest.param(("kubectl-1.32", True, "host2"), id="websocket-1.32"),
-    pytest.param(("kubectl-1.32", False, "host1"), id="spdy-1.32"),
+    pytest.param((True, "host1"), id="websocket"),
+    pytest.param((False, "host2"), id="spdy"),
 ]
 
 
 @pytest.fixture(params=WAYS)
 def way(node: Node, shared: Space, pods: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Way]:
     """After each test its host is as before."""
-    program, websockets, host = request.param
-    way = Way(Kubectl(shared, program, websockets), pods[host], node.lab.host(host))
+    websockets, host = request.param
+    way = Way(Kubectl(shared, websockets=websockets), pods[host], node.lab.host(host))
     yield way
     wait_nothing_left(way.host)
-
-
-every_current_way = pytest.mark.parametrize("way", CURRENT, indirect=True)
 
 
 def test_declared_feature_brings_websockets_to_the_node_untranslated(node: Node, shared: Space, pods: dict[str, str]) -> None:
@@ -189,7 +181,6 @@ def bulk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@every_current_way
 def test_100_megabytes_go_in_and_out_byte_for_byte(way: Way, bulk: Path) -> None:
     came = hashlib.sha256()
     with bulk.open("rb") as file, way.kubectl.running("exec", "--stdin", way.pod, "--", "cat", stdin=file) as process:

@@ -1,19 +1,18 @@
 """`kubectl port-forward` to what listens on localhost in a Pod, by each protocol, with the node's feature declared and not."""
 
-import re
 import socket
-import struct
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 import pytest
 
 from tests.integration.build import Space, container, host_of, is_ready, most_of_a_host, pod
-from tests.integration.streaming import ANSWER_S, Kubectl, errors, python_client, wait_nothing_left
+from tests.integration.clients import forwarding
+from tests.integration.streaming import ANSWER_S, Kubectl, errors, wait_nothing_left
 from tests.lab.hosts import Host
 from tests.lab.lab import Lab
 from tests.lab.shell import wait_for
@@ -57,38 +56,23 @@ class Way:
     pod: str
     host: Host
 
-    @contextmanager
-    def forwarding(self, *ports: int) -> "Iterator[tuple[subprocess.Popen[bytes], list[int]]]":
-        """kubectl, and the local ports that it listens on."""
-        with self.kubectl.running("port-forward", self.pod, *(f":{port}" for port in ports)) as process:
-            assert process.stdout is not None
-            local: list[int] = []
-            while len(local) < len(ports):
-                line = process.stdout.readline().decode()
-                assert line, process.stderr.read() if process.stderr else ""
-                found = re.match(r"Forwarding from 127\.0\.0\.1:(\d+)", line)
-                local += [int(found[1])] if found else []
-            yield process, local
+    def forwarding(self, *ports: int) -> "AbstractContextManager[tuple[subprocess.Popen[bytes], list[int]]]":
+        return forwarding(self.kubectl, self.pod, *ports)
 
 
 WAYS = [
-    pytest.param(("kubectl", True, "host1"), id="websocket"),
-    pytest.param(("kubectl", False, "host2"), id="spdy"),
-    pytest.param(("kubectl-1.32", True, "host2"), id="websocket-1.32"),
-    pytest.param(("kubectl-1.32", False, "host1"), id="spdy-1.32"),
+    pytest.param((True, "host1"), id="websocket"),
+    pytest.param((False, "host2"), id="spdy"),
 ]
 
 
 @pytest.fixture(params=WAYS)
 def way(declares: bool, shared: Space, lab: Lab, pods: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Way]:
     """After each test its host is as before."""
-    program, websockets, host = request.param
-    way = Way(Kubectl(shared, program, websockets), pods[host], lab.host(host))
+    websockets, host = request.param
+    way = Way(Kubectl(shared, websockets=websockets), pods[host], lab.host(host))
     yield way
     wait_nothing_left(way.host)
-
-
-every_protocol = pytest.mark.parametrize("way", WAYS[:2], indirect=True)
 
 
 GET = b"GET /echo?msg=%b HTTP/1.0\r\n\r\n"
@@ -126,7 +110,6 @@ def _error_line(process: "subprocess.Popen[bytes]") -> bytes:
     return process.stderr.readline()
 
 
-@every_protocol
 def test_killed_client_leaves_no_connection(way: Way) -> None:
     with way.forwarding(7778, 7777) as (process, (deaf, echo)):
         with socket.create_connection(("127.0.0.1", deaf)) as one, socket.create_connection(("127.0.0.1", echo)) as two:
@@ -137,17 +120,6 @@ def test_killed_client_leaves_no_connection(way: Way) -> None:
             begun = time.monotonic()
             wait_nothing_left(way.host, within_s=1.0)
             assert time.monotonic() - begun < 1.0
-
-
-async def test_old_websocket_client_has_channels(declares: bool, shared: Space, pods: dict[str, str], lab: Lab) -> None:
-    async with python_client(lab) as api:
-        opened = await api.connect_get_namespaced_pod_portforward(pods["host1"], shared.name, ports="7777", _preload_content=False)
-        async with opened as ws:
-            port = struct.pack("<H", 7777)
-            assert {await ws.receive_bytes(), await ws.receive_bytes()} == {b"\0" + port, b"\1" + port}
-            await ws.send_bytes(b"\0hello")
-            assert await ws.receive_bytes() == b"\0hello"
-    wait_nothing_left(*lab.hosts)
 
 
 def test_pod_on_the_hosts_network_has_the_hosts_localhost(shared: Space, lab: Lab) -> None:

@@ -10,7 +10,7 @@ from tests.lab.hosts import Host
 from tests.lab.layout import HERE, Layout, write
 from tests.lab.shell import LabError, run, step
 
-IMAGES = ("busybox", "agnhost", "system")
+IMAGES = ("busybox", "agnhost", "system", "bare")
 ROOT_FOLDERS = ("agnhost-root", "busybox-root", "nginx-root", "nonewprivs-root", "kitten-root", "pause-root")
 EVERYWHERE = (*IMAGES, *ROOT_FOLDERS)
 ON_FIRST = ("only-on-one",)

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,11 @@ JOURNALCTL = """#!/bin/sh
 [ "$1" = --sync ] && exit
 case "$*" in *_SYSTEMD_INVOCATION_ID=id-1*) cat {said};; esac
 """
+DEFAULT = 0xA80425FB  # containerd's list
+ALL = 2**64 - 1
+INIT = "mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts && hostname box && echo ready && exec sleep 1000"
+UNSHARE = ("unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--fork", "--mount-proc", "sh", "-c", INIT)
+PATH = {"PATH": "/usr/bin:/bin"}
 
 
 @pytest.fixture(scope="session")
@@ -165,3 +170,56 @@ def unit(tool: Path, cgroup: Path, tmp_path: Path) -> Unit:
     made = Unit(tool, at, cgroup)
     made.journal("")
     return made
+
+
+@dataclass(frozen=True)
+class Container:
+    """A tree of namespaces in the cgroup `payload` of a unit, as nspawn leaves it."""
+
+    unit: Unit
+
+    def command(
+        self,
+        *argv: str,
+        caps: int = DEFAULT,
+        user: tuple[int, int, str] = (0, 0, "-"),
+        nnp: bool = False,
+        cwd: str = "/",
+        env: Mapping[str, str] = PATH,
+        tty: str = "notty",
+        n: int = 1,
+    ) -> list[str]:
+        fields = [
+            f"{caps:x}",
+            *map(str, user),
+            "n" if nnp else "-",
+            "0",
+            cwd,
+            str(len(env)),
+            *(f"{k}={v}" for k, v in env.items()),
+            "0",
+        ]
+        spec = self.unit.at / f"spec-{n}"
+        spec.write_bytes(b"".join(field.encode() + b"\0" for field in fields))
+        return [str(self.unit.tool), "exec", str(self.unit.at / "run"), str(spec), str(n), "NONCE", tty, "--", *argv]
+
+    def left(self) -> list[str]:
+        return [path.name for path in self.unit.cgroup.rglob("exec-*")]
+
+
+@pytest.fixture
+def container(unit: Unit) -> Iterator[Container]:
+    payload = unit.cgroup / "payload"
+    payload.mkdir()
+    (unit.at / "run").write_text(f"0 id-1 1 /{unit.cgroup.name}\n")
+    enter = ["sh", "-c", 'echo $$ > "$0"/cgroup.procs; exec "$@"', str(payload)]
+    with subprocess.Popen([*enter, *UNSHARE], stdout=subprocess.PIPE) as init:
+        assert init.stdout is not None
+        assert init.stdout.readline() == b"ready\n"
+        yield Container(unit)
+        (unit.cgroup / "cgroup.kill").write_text("1")
+
+
+def run(command: list[str], stdin: bytes = b"") -> tuple[int, str, str]:
+    done = subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=30)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()

@@ -74,6 +74,9 @@ in
   # Two paths: each applet here is a link to the seed's.
   busybox = applets "busybox" "";
 
+  # One program, and so no tar.
+  bare = build "bare" "mkdir -p $out/bin; ln -s $seed/bin/sleep $out/bin/sleep";
+
   # For tests of copying between hosts: the lab builds it on one host only.
   only-on-one = build "only-on-one" ''
     mkdir -p $out/bin

@@ -178,7 +178,7 @@ static noreturn void child(struct session *session, const struct identity *who, 
         take_terminal(session);
     become(&session->report, who);
     default_signals();
-    become_command(&session->report, who, argv);
+    become_command(&session->report, who, argv, stand_in);
 }
 
 /* ---- Outside ---- */

@@ -165,11 +165,13 @@ static const char *find_program(const char *name, char **environment)
     return NULL;
 }
 
-noreturn void become_command(const struct report *report, const struct identity *who, char **argv)
+noreturn void become_command(const struct report *report, const struct identity *who, char **argv, void (*lacking)(char **))
 {
     if (chdir(who->directory) < 0)
         fail(report, NOT_RUN, "exec: \"%s\": working directory %s: %m", argv[0], who->directory);
     const char *program = find_program(argv[0], who->environment);
+    if (!program && errno == ENOENT && lacking)
+        lacking(argv);
     if (!program && errno == ENOENT)
         fail(report, NOT_FOUND, "exec: \"%s\": executable file not found in $PATH", argv[0]);
     if (program)

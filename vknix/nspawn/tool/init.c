@@ -157,7 +157,7 @@ static noreturn void start(const struct identity *who, char **argv, bool among)
         enter_users(who);
     become(&report, who);
     default_signals();
-    become_command(&report, who, argv);
+    become_command(&report, who, argv, NULL);
 }
 
 /* Hands signals on to the program, which is a process of the Pod's namespace while this one is not, and ends as it does. */

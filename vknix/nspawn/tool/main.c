@@ -15,6 +15,7 @@
        ARGV in the running container, in a cgroup exec-N of its own below the container's. SPEC holds, each ended by NUL: capabilities
        in hex, uid, gid, groups (`1,2` or `-`), flags (see vktool.h), host's number of user 0, directory, number of environment
        strings, these, number of mounts whose users are mapped, and these.
+       Where the container has no program `tar`, or `test`, it is the one of tar.c.
        Exit: the command's own, 128 + n after signal n. Where it never ran: one line `NONCE ...` on stderr, and 127 (not found),
        126 (can't be executed) or 125 (no running container to enter).
    vktool init ARGV...

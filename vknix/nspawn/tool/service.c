@@ -57,5 +57,5 @@ noreturn void become_service(char **words, const char *unit, int journal)
     if (isatty(STDIN_FILENO))
         must(&report, ioctl(STDIN_FILENO, TIOCSCTTY, 0), "controlling terminal");
     become(&report, &who);
-    become_command(&report, &who, argv);
+    become_command(&report, &who, argv, NULL);
 }

@@ -178,8 +178,10 @@ void must(const struct report *report, int result, const char *what);
 void load_identity(const struct report *report, const char *file, struct identity *who);
 /* Drops what the container's own processes don't have. Root keeps the capabilities that are asked for, others none. */
 void become(const struct report *report, const struct identity *who);
-/* Executes ARGV in that identity's directory, by its PATH. */
-noreturn void become_command(const struct report *report, const struct identity *who, char **argv);
+/* Executes ARGV in that identity's directory, by its PATH; where that lacks it, `lacking`, if any, is asked first. */
+noreturn void become_command(const struct report *report, const struct identity *who, char **argv, void (*lacking)(char **));
+/* Is the program, and ends as it, where ARGV is a `tar` or a `test -d`; else returns. */
+void stand_in(char **argv);
 /* Becomes the program of a service of the host, in the unit's cgroup `payload`: WORDS are IDENTITY COMMAND NETNS. What goes wrong is
    one line on `journal`, and exit 1. */
 noreturn void become_service(char **words, const char *unit, int journal);
