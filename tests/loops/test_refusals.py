@@ -112,6 +112,32 @@ async def test_image_that_is_no_store_path_waits_for_one(world: World) -> None:
         await world.runs("web")
 
 
+async def test_image_that_is_no_store_path_keeps_no_pod_from_leaving(world: World) -> None:
+    """Also where vknix sees it first when it leaves already, or is past its deadline."""
+    world.put(pod("web", image="nginx:1.29"))
+    world.put(pod("late", image="nginx:1.29", activeDeadlineSeconds=1))
+    world.delete("web")
+    async with world.process():
+        await until(lambda: not world.has("web"))
+        await until(lambda: world.phase("late") == "Failed")
+    assert world.status("late")["reason"] == "DeadlineExceeded"
+
+
+async def test_container_whose_image_becomes_no_store_path_waits_for_one(world: World) -> None:
+    world.put(pod("web"))
+    async with world.process():
+        await world.runs("web")
+        of = world.pod("web")
+        world.put({**of, "spec": {**of["spec"], "containers": [{**of["spec"]["containers"][0], "image": "nginx:1.29"}]}})
+        await until(lambda: world.waits_for("web") == "InvalidImageName")
+        assert world.container("web")["lastState"]["terminated"]["exitCode"] == 143
+    async with world.process():
+        await world.settled()
+        assert world.waits_for("web") == "InvalidImageName"
+        world.delete("web")
+        await until(lambda: not world.has("web"))
+
+
 async def test_waiting_for_a_store_path_ends_with_the_pod(world: World) -> None:
     world.put(pod("web", image=MISSING))
     async with world.process():

@@ -63,6 +63,10 @@ class ContainerView:
         return self.pod.told(self.container.name)
 
     @property
+    def unreadable(self) -> Refused | None:
+        return storage.unreadable(self.pod, self.path, self.container)
+
+    @property
     def message_bytes(self) -> int:
         """A container's share of what termination messages of a Pod may take together."""
         spec = self.pod.spec
@@ -99,7 +103,7 @@ def container_status(of: ContainerView) -> dict[str, Any]:
         **_stop_signal(container),
         **_resources(container),
         **_mounts(container),
-        **(_user(of) if states.get("containerID") else {}),
+        **(_user(of) if states.get("containerID") and of.unreadable is None else {}),
     }
 
 
@@ -150,6 +154,8 @@ def mark_lost(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _image_id(of: ContainerView) -> str:
+    if of.unreadable is not None:
+        return str(of.told.get("imageID", ""))
     return f"nix:0{of.pod.image(of.path, of.container).path}"
 
 
@@ -172,7 +178,8 @@ def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
         waiting = {"reason": "PostStartHookError", "message": seen.hook_error}
         return {**states, "state": {"waiting": waiting}, "lastState": _terminated(of, ended)}
     # The API server refuses that what it was told to have ended for good runs again.
-    if of.comes_again and of.member.kind is not Kind.INIT and not restart.may_restart(of.member, ended.code):
+    for_good = of.member.kind is not Kind.INIT and not restart.may_restart(of.member, ended.code)
+    if of.comes_again and (for_good or of.unreadable is not None):
         return {**states, "state": {"waiting": _waiting(of)}, "lastState": _terminated(of, ended)}
     if waits and restart.due(seen, ended) > ended.finished:
         return {**states, "state": {"waiting": _crash_loop(of, seen)}, "lastState": _terminated(of, ended)}
@@ -204,7 +211,7 @@ def _unknown(of: ContainerView) -> dict[str, Any]:
 
 
 def _waiting(of: ContainerView) -> dict[str, Any]:
-    held = of.view.held.get(of.container.name)
+    held = of.view.held.get(of.container.name) or of.unreadable
     if held is not None:
         return {"reason": held.reason, "message": str(held)}
     images = of.view.facts.images if of.view.facts is not None else {}

@@ -222,6 +222,8 @@ def _ended_for_good(pod: Pod, member: Member, facts: PodFacts | None) -> bool:
 
 def _start_at(pod: Pod, member: Member, facts: PodFacts | None, now: float) -> float | None:
     """When vknix is to start it; None: not at all, or not before something changes."""
+    if storage.unreadable(pod, member.path, member.container) is not None:
+        return None
     for root in storage.roots(pod, member.path, member.container).values():
         fetched = facts.images.get(root) if facts is not None else None
         if fetched is not None and fetched.state is not ImageState.PRESENT:

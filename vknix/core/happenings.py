@@ -22,7 +22,7 @@ class Happening:
 def happenings(pod: Pod, before: PodFacts | None, after: PodFacts) -> Iterator[Happening]:
     for member in pods.members(pod):
         name = member.name
-        for image, root in storage.roots(pod, member.path, member.container).items():
+        for image, root in storage.readable(pod, member.path, member.container).items():
             yield from _image(image, name, before.images.get(root) if before else None, after.images.get(root))
         yield from _container(pod, member, before.containers.get(name) if before else None, after.containers.get(name))
 

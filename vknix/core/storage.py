@@ -84,6 +84,23 @@ def roots(pod: Pod, path: str, container: Container) -> dict[str, StorePath]:
     return needed
 
 
+def readable(pod: Pod, path: str, container: Container) -> dict[str, StorePath]:
+    """The same; none where one of their names names no closure (any more)."""
+    try:
+        return roots(pod, path, container)
+    except Refused:
+        return {}
+
+
+def unreadable(pod: Pod, path: str, container: Container) -> Refused | None:
+    """Which of a container's images names no closure: one that was changed, or whose alias has gone from the configuration."""
+    try:
+        roots(pod, path, container)
+    except Refused as refusal:
+        return refusal
+    return None
+
+
 def _each(pod: Pod, fetched: Fetched, around: Surroundings) -> Iterator[tuple[Volume, Storage]]:
     for index, volume in enumerate(pod.spec.volumes or ()):
         of = _storage(pod, f"spec.volumes[{index}]", volume, fetched, around)

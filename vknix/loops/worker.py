@@ -155,7 +155,8 @@ class Worker:
                 await api.delete_pod(self._tools.client, pod.namespace, pod.name, pod.uid)
                 return self._act(step)  # the watch will say that it is gone
             case _:
-                return time.time() + self._tools.times.held if fit is not None and not fit else None
+                again = time.time() + self._tools.times.held if fit is not None and not fit else None
+                return _sooner(again, expires(pod) if step is Step.WORK else None)
 
     def _facts(self, pod: Pod) -> PodFacts | None:
         """What the Pod's host and its probes say now."""
