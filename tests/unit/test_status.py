@@ -286,6 +286,21 @@ def test_container_whose_post_start_hook_runs_waits_and_its_pod_has_not_ended(
     assert told["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        ContainerFacts("main", State.PREPARING, 1, exits=(ended(3),), streak=1),
+        stopped("main", ended(3), host_restarts=True),
+    ],
+    ids=["it is being started", "its host will start it"],
+)
+def test_leaving_pod_is_over_once_nothing_of_it_is_about_to_run(last: ContainerFacts) -> None:
+    """What is told of an ended Pod is told for ever: the attempt that is about to begin would be in nobody's status."""
+    assert pod_status(pod(leaving=True, status={"phase": "Running"}), view(facts(last)))["phase"] == "Running"
+    over = facts(stopped("main", ended(3)))
+    assert pod_status(pod(leaving=True, status={"phase": "Running"}), view(over))["phase"] == "Failed"
+
+
 EXPIRED = {"startTime": "1970-01-01T00:00:10Z"}
 
 

@@ -111,23 +111,23 @@ def _failing_phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before:
 def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before, *, again: bool) -> str:
     """getPhase: a container that waits after it has run counts as stopped, so a crash loop is Running. Not so while init runs.
 
-    A leaving Pod of which its host has nothing is over, also where a container never ran: that one has failed.
+    It is over once nothing of it runs, or is about to: what is told of it then is told for ever. A leaving Pod of which its host
+    has nothing is over, also where a container never ran: that one has failed.
     """
     leaving = row(pod, view.now) is Row.LEAVING
     sidecars = [status for member, status in before if member.kind is Kind.SIDECAR]
     running = sum("running" in status["state"] for status in (*statuses, *sidecars)) + _hooking(view)
     waiting = sum(_waits(status) for status in statuses)
     waiting += sum(_waits(status) or "running" in status["state"] for member, status in before if member.kind is Kind.INIT)
-    if failed_init(pod, view.facts) and not running:
+    alive = view.facts is not None and any(is_alive(seen) for seen in view.facts.containers.values())
+    if failed_init(pod, view.facts) and not alive:
         return "Failed"
     if waiting:
         return "Failed" if leaving and not running and (view.facts is None or _stopped(view.facts)) else "Pending"
     if running:
         return "Running"
     codes = [end["exitCode"] for status in statuses if (end := _terminated(status)) is not None]
-    if leaving:
-        return "Succeeded" if not any(codes) else "Failed"
-    if again:
+    if alive or (again and not leaving):
         return "Running"
     return "Succeeded" if not any(codes) else "Failed"
 
