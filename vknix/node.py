@@ -44,6 +44,7 @@ from vknix.nspawn.provider import HostSpec, NspawnProvider
 from vknix.nspawn.ssh import Address
 from vknix.telemetry import Telemetry
 
+RESTART_ALL = "RestartAllContainersOnContainerExits"
 WEB_SOCKETS = "ExtendWebSocketsToKubelet"  # the declared feature by which API servers from 1.36 on pass WebSockets through
 
 
@@ -150,7 +151,7 @@ def node_settings(config: configs.Config, node: configs.Node) -> nodestatus.Node
         port=node.port,
         labels=node.labels,
         taints=tuple(nodestatus.Taint(taint.key, taint.effect, taint.value) for taint in node.taints),
-        features=(WEB_SOCKETS,) if config.kubelet.web_sockets else (),
+        features=(*((WEB_SOCKETS,) if config.kubelet.web_sockets else ()), RESTART_ALL),
         version=__version__,
         runtime_handlers=config.runtime_handlers,
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.build import container, ended, facts, pod, running, stopped
-from vknix.core import ending
+from vknix.core import ending, restart
 from vknix.core.ending import Asked, Wish
 from vknix.core.facts import ContainerFacts, PodFacts, State
 from vknix.core.pod import Pod
@@ -133,7 +133,7 @@ ALIVE = (running("first"), running("second"))
 def test_pod_stops_in_its_order(seen: PodFacts, turn: str) -> None:
     wishes = ending.of_all(JOB, seen, grace_s=30.0)
     assert [wish.name for wish in wishes if wish.turn] == turn.split()
-    assert {wish.name for wish in wishes} == {name for name, each in seen.containers.items() if ending.is_alive(each)}
+    assert {wish.name for wish in wishes} == {name for name, each in seen.containers.items() if restart.is_alive(each)}
 
 
 def test_pod_that_nobody_knows_any_more_ends_all_at_once() -> None:

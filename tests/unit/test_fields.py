@@ -69,10 +69,6 @@ def test_ports_of_the_host() -> None:
         (spec(securityContext={"appArmorProfile": {"type": "Unconfined"}}), "spec.securityContext.appArmorProfile"),
         (spec(initContainers=[container(volumeDevices=[{"name": "v"}])]), "spec.initContainers[0].volumeDevices"),
         (spec(initContainers=[container(image="nginx")]), "spec.initContainers[0].image"),
-        (
-            spec({"restartPolicyRules": [{"action": "RestartAllContainers"}]}),
-            "spec.containers[0].restartPolicyRules[0].action",
-        ),
         (spec(fromTheFuture={"on": True}), "spec.fromTheFuture.on"),
         (spec(fromTheFuture=False), "spec.fromTheFuture"),
         (spec(fromTheFuture=0), "spec.fromTheFuture"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from vknix.core import restart, storage, user
+from vknix.core import restart, rounds, storage, user
 from vknix.core.container import Container, VolumeMount
 from vknix.core.decide import Row, initialised, never_ran, row
 from vknix.core.facts import ContainerFacts, Exit, ImageState, PodFacts, Reason, State
@@ -73,11 +73,17 @@ class ContainerView:
         return _MESSAGES_BYTES // sum(len(of or ()) for of in (spec.containers, spec.init_containers, spec.ephemeral_containers))
 
     @property
+    def round_is_over(self) -> bool:
+        return row(self.pod, self.view.now) is Row.WANTED and rounds.is_over(self.pod, self.view.facts)
+
+    @property
     def comes_again(self) -> bool:
         """Whether it has ended (or is lost) and is to be started again, or is about to."""
         if row(self.pod, self.view.now) is not Row.WANTED:
             return False
         seen = self.seen
+        if seen is None and rounds.waits(self.told):
+            return True
         if seen is None or seen.last_exit is None:
             return restart.may_restart(self.member, 137)
         if seen.state is State.STOPPED:
@@ -161,9 +167,13 @@ def _image_id(of: ContainerView) -> str:
 
 def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
     ended = seen.last_exit
+    if ended is not None and of.member.kind is not Kind.EPHEMERAL and of.round_is_over:
+        return _past(of, seen, ended)
     if ended is None and seen.state is State.PREPARING:  # not told before it runs, which is a moment later
         return {"state": {"waiting": _waiting(of)}}
     states: dict[str, Any] = {"restartCount": seen.attempt, "containerID": _id(seen.id or (ended.id if ended else ""))}
+    if ended is not None and seen.state is State.PREPARING and rounds.is_of_past(of.told, ended):
+        return {"restartCount": seen.attempt, "state": {"waiting": _waiting(of)}, "lastState": of.told["lastState"]}
     if ended is not None and seen.state is State.PREPARING:  # the attempt before is shown until the next one runs
         states = {"restartCount": seen.attempt - 1, "containerID": _id(ended.id)}
     if seen.state in (State.RUNNING, State.STOPPING) and seen.hooking:
@@ -187,8 +197,18 @@ def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
     return {**states, "state": _terminated(of, ended), "lastState": _terminated(of, before) if before else {}}
 
 
+def _past(of: ContainerView, seen: ContainerFacts, ended: Exit) -> dict[str, Any]:
+    """Its round is over: however it ended, it counts as if it had not run."""
+    waiting = {"reason": rounds.REASON, "message": rounds.MESSAGE}
+    end = {**_terminated(of, ended)["terminated"], "exitCode": 137, **waiting}
+    end.pop("signal", None)
+    return {"restartCount": seen.attempt + 1, "state": {"waiting": waiting}, "lastState": {"terminated": end}}
+
+
 def _unknown(of: ContainerView) -> dict[str, Any]:
-    """Its host has nothing of it: it never ran, or what ran is lost."""
+    """Its host has nothing of it: it never ran, or what ran is lost, or was in a round that is over."""
+    if rounds.waits(of.told):
+        return {"state": {"waiting": _waiting(of)}, "lastState": of.told["lastState"]}
     if never_ran(of.pod, of.container.name):
         return {"state": {"waiting": _waiting(of)}}
     told = of.told
@@ -238,6 +258,8 @@ def _go_duration(seconds: int) -> str:
 
 
 def _terminated(of: ContainerView, ended: Exit) -> dict[str, Any]:
+    if rounds.is_of_past(of.told, ended):
+        return dict(of.told["lastState"])
     state: dict[str, Any] = {
         "exitCode": ended.code,
         "reason": ended.reason.value,

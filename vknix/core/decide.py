@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from vknix.core import hooks, restart, storage
+from vknix.core import hooks, restart, rounds, storage
 from vknix.core import pod as pods
 from vknix.core.facts import ContainerFacts, ImageState, PodFacts, State
 from vknix.core.failing import failing
@@ -122,6 +122,8 @@ def containers(pod: Pod, facts: PodFacts | None, now: float) -> Turn:
     Init containers go one after the other, each once a sandbox; a sidecar opens the way for the next as soon as it has started.
     Regular containers do not wait for each other, but for a postStart hook of one before them.
     """
+    if rounds.is_ending(pod, facts):
+        return Turn()
     if over(pod, facts):
         return Turn(over=True)
     run: list[str] = []
@@ -250,6 +252,8 @@ def _again_at(member: Member, seen: ContainerFacts, facts: PodFacts, now: float)
 
 
 def never_ran(pod: Pod, container: str) -> bool:
-    """The API server has never heard of an instance of it: so there was none, as each is told before the next begins."""
+    """The API server has heard of no instance of it in this round: so there was none, as each is told before the next begins."""
     told = pod.told(container)
+    if rounds.waits(told):
+        return True
     return not told.get("containerID") and not told.get("lastState")

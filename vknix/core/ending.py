@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from vknix.core import hooks
+from vknix.core import hooks, restart, rounds
 from vknix.core import pod as pods
-from vknix.core.facts import ContainerFacts, PodFacts, State
+from vknix.core.facts import PodFacts, State
 from vknix.core.failing import failing
 from vknix.core.pod import Kind, Pod
 
@@ -105,7 +105,9 @@ def of_all(pod: Pod | None, facts: PodFacts, *, by: float | None = None, grace_s
     if pod is None:
         return tuple(Wish(name, by=by) for name in facts.containers)
     alive = [
-        (member, seen) for member in pods.members(pod) if (seen := facts.containers.get(member.name)) is not None and is_alive(seen)
+        (member, seen)
+        for member in pods.members(pod)
+        if (seen := facts.containers.get(member.name)) is not None and restart.is_alive(seen)
     ]
     first = {member.name for member, _ in alive if member.kind is not Kind.SIDECAR} or {member.name for member, _ in alive[-1:]}
     return tuple(Wish(member.name, member.name in first, by, grace_s) for member, _ in alive)
@@ -120,7 +122,9 @@ def of_stopped(pod: Pod, facts: PodFacts, now: float) -> tuple[Wish, ...]:
 
 
 def of_working(pod: Pod, facts: PodFacts, *, over: bool) -> tuple[Wish, ...]:
-    """Of a Pod that goes on: who is given up, and once the regular containers are over all that is left."""
+    """Of a Pod that goes on: who is given up, and all that is left where the regular containers are over, or the round is."""
+    if rounds.is_ending(pod, facts):
+        return tuple(Wish(name, by=0.0) for name in rounds.left(pod, facts))
     return (*(of_all(pod, facts, grace_s=pod.spec.grace_s) if over else ()), *of_doomed(pod, facts))
 
 
@@ -129,11 +133,6 @@ def of_doomed(pod: Pod, facts: PodFacts) -> Iterator[Wish]:
     for seen in facts.containers.values():
         if seen.doomed and seen.state is not State.STOPPED:
             yield Wish(seen.name, grace_s=seen.grace_s if seen.grace_s is not None else pod.spec.grace_s)
-
-
-def is_alive(seen: ContainerFacts) -> bool:
-    """Something of it runs, or its host will start it again."""
-    return seen.state is not State.STOPPED or seen.host_restarts
 
 
 def deadline(pod: Pod) -> float:

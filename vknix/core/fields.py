@@ -25,6 +25,7 @@ from vknix.errors import Refused
 
 # As on every kubelet whose kernel enforces no labels.
 _LABELS = Rule(Verdict.HONOURED, "NixOS has no SELinux: nothing has a label, and nothing is kept from what has another")
+_TOGETHER = Rule(Verdict.HONOURED, "with RestartAllContainers all containers are restarted by vknix, not while vknix is away")
 _BY_VKNIX = Rule(Verdict.HONOURED, "such a container is restarted by vknix, not while vknix is away")
 
 
@@ -92,11 +93,8 @@ _CONTAINER: Mapping[str, Rule] = {
     "resizePolicy[].resourceName": _YES,
     "resizePolicy[].restartPolicy": _YES,
     "restartPolicy": _YES,
-    "restartPolicyRules[].action": _no("a restart of all containers is not supported", "use the action Restart", "Restart"),
-    **dict.fromkeys(
-        ("restartPolicyRules[].exitCodes.operator", "restartPolicyRules[].exitCodes.values"),
-        _BY_VKNIX,
-    ),
+    "restartPolicyRules[].action": _TOGETHER,
+    **dict.fromkeys(("restartPolicyRules[].exitCodes.operator", "restartPolicyRules[].exitCodes.values"), _BY_VKNIX),
     "volumeMounts[].name": _YES,
     "volumeMounts[].mountPath": _YES,
     "volumeMounts[].readOnly": _YES,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vknix.core import pod as pods
-from vknix.core import resources, restart, storage
+from vknix.core import resources, restart, rounds, storage
 from vknix.core.facts import ContainerFacts, HostFacts, ImageFacts, ImageState, PodFacts, Reason, State
 from vknix.core.pod import Member, Pod
 
@@ -24,7 +24,7 @@ def happenings(pod: Pod, before: PodFacts | None, after: PodFacts) -> Iterator[H
         name = member.name
         for image, root in storage.readable(pod, member.path, member.container).items():
             yield from _image(image, name, before.images.get(root) if before else None, after.images.get(root))
-        yield from _container(pod, member, before.containers.get(name) if before else None, after.containers.get(name))
+        yield from _container(pod, member, before.containers.get(name) if before else None, after.containers.get(name), after)
 
 
 def _image(name: str, container: str, before: ImageFacts | None, after: ImageFacts | None) -> Iterator[Happening]:
@@ -42,7 +42,9 @@ def _image(name: str, container: str, before: ImageFacts | None, after: ImageFac
             yield Happening("Failed", "Error: ErrImagePull", container, warning=True)
 
 
-def _container(pod: Pod, member: Member, before: ContainerFacts | None, after: ContainerFacts | None) -> Iterator[Happening]:
+def _container(
+    pod: Pod, member: Member, before: ContainerFacts | None, after: ContainerFacts | None, whole: PodFacts
+) -> Iterator[Happening]:
     if after is None:
         return
     same = before if before is not None and before.attempt == after.attempt else None
@@ -54,6 +56,8 @@ def _container(pod: Pod, member: Member, before: ContainerFacts | None, after: C
     if _could_not_start(after) and not (same is not None and _could_not_start(same)):
         assert ended is not None
         yield Happening("Failed", f"Error: {ended.message.strip()}", member.name, warning=True)
+    if rounds.is_ending(pod, whole):
+        return
     waits = after.state is State.STOPPED and ended is not None and restart.again(member, after, ended)
     if waits and not pod.leaving and restart.delay_s(after.streak) > 0 and (before is None or before.state is not State.STOPPED):
         what = f"{member.name} in pod {pod.name}_{pod.namespace}({pod.uid})"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vknix.core import hooks, probes
+from vknix.core import hooks, probes, rounds
 from vknix.core.ending import Key
 from vknix.core.facts import ContainerFacts, PodFacts, State
 from vknix.core.hooks import Hooked
@@ -20,7 +20,7 @@ def facts(pod: Pod, seen: PodFacts, probed: Mapping[str, Probed], hooked: Mappin
     for each in of.containers.values():
         if each.doomed:
             doomed[each.name, each.attempt] = each
-    return _recalled(of, doomed)
+    return rounds.current(pod, _recalled(of, doomed))
 
 
 def _redefined(pod: Pod, of: PodFacts) -> PodFacts:

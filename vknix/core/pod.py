@@ -17,6 +17,8 @@ from vknix.core.image import NONE as NO_ALIASES
 from vknix.core.image import Aliases, Image
 from vknix.core.volume import Volume
 
+RESTART_ALL = "RestartAllContainers"
+
 
 class HostAlias(Api, frozen=True):
     ip: str
@@ -132,6 +134,12 @@ class Pod(Api, frozen=True):
         return self.metadata.namespace
 
     @property
+    def together(self) -> bool:
+        """Whether the exit of one container may be that of all (see rounds.py)."""
+        each = (*(self.spec.init_containers or ()), *self.spec.containers)
+        return any(rule.action == RESTART_ALL for container in each for rule in container.restart_policy_rules or ())
+
+    @property
     def fs_group(self) -> int | None:
         return self.spec.security_context.fs_group if self.spec.security_context else None
 
@@ -201,12 +209,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A container in its Pod. `policy` is the restart policy that holds for it, where no rule of its own does."""
+    """A container in its Pod. `policy` is the restart policy that holds for it, where no rule of its own does. `together`: as the
+    Pod has it.
+    """
 
     path: str
     container: Container
     kind: Kind
     policy: str
+    together: bool = False
 
     @property
     def name(self) -> str:
@@ -218,9 +229,10 @@ class Member:
 
     @property
     def host_policy(self) -> str:
-        """What its host does by itself, also while vknix is away: it knows no rules, and reads no files for a new attempt."""
+        """What its host does by itself, also while vknix is away: it knows no rules, not those of another
+        container either, and reads no files for a new attempt."""
         reads = any(var.value_from is not None and var.value_from.file_key_ref is not None for var in self.container.env or ())
-        return "Never" if self.rules or reads else self.policy
+        return "Never" if self.rules or self.together or reads else self.policy
 
     @property
     def target(self) -> str | None:
@@ -230,16 +242,16 @@ class Member:
 
 def members(pod: Pod) -> Iterator[Member]:
     """Init containers and sidecars in their order, then the regular ones, then the ephemeral ones."""
-    whole = pod.spec.restart_policy
+    whole, together = pod.spec.restart_policy, pod.together
     for index, container in enumerate(pod.spec.init_containers or ()):
         path = f"spec.initContainers[{index}]"
         if container.restart_policy == "Always":
-            yield Member(path, container, Kind.SIDECAR, "Always")
+            yield Member(path, container, Kind.SIDECAR, "Always", together)
         else:
             own = container.restart_policy or whole
-            yield Member(path, container, Kind.INIT, "Never" if own == "Never" else "OnFailure")
+            yield Member(path, container, Kind.INIT, "Never" if own == "Never" else "OnFailure", together)
     for index, container in enumerate(pod.spec.containers):
-        yield Member(f"spec.containers[{index}]", container, Kind.REGULAR, container.restart_policy or whole)
+        yield Member(f"spec.containers[{index}]", container, Kind.REGULAR, container.restart_policy or whole, together)
     for index, container in enumerate(pod.spec.ephemeral_containers or ()):
         yield Member(f"spec.ephemeralContainers[{index}]", container, Kind.EPHEMERAL, "Never")
 

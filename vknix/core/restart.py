@@ -5,18 +5,28 @@ restart, which is due at once, is vknix's to make. Containers with rules are vkn
 """
 
 from vknix.core.container import RestartRule
-from vknix.core.facts import ContainerFacts, Exit
-from vknix.core.pod import Member
+from vknix.core.facts import ContainerFacts, Exit, State
+from vknix.core.pod import RESTART_ALL, Member
 
 LADDER_S = (0, 10, 20, 40, 80, 160, 300)
 GOOD_S = 600  # an attempt that ran this long ends a streak
 
 
 def may_restart(member: Member, code: int) -> bool:
-    """By the first rule that matches the exit code, else by the policy."""
-    if any(_matches(rule, code) for rule in member.rules):  # the only action that is taken is Restart
+    """By a rule that matches the exit code, whether it restarts this one or all, else by the policy."""
+    if _rule(member, code) is not None:
         return True
     return member.policy == "Always" or (member.policy == "OnFailure" and code != 0)
+
+
+def restarts_all(member: Member, code: int) -> bool:
+    """Whether the first rule that matches says so."""
+    rule = _rule(member, code)
+    return rule is not None and rule.action == RESTART_ALL
+
+
+def _rule(member: Member, code: int) -> RestartRule | None:
+    return next((rule for rule in member.rules if _matches(rule, code)), None)
 
 
 def _matches(rule: RestartRule, code: int) -> bool:
@@ -27,6 +37,11 @@ def _matches(rule: RestartRule, code: int) -> bool:
 def again(member: Member, seen: ContainerFacts, ended: Exit) -> bool:
     """Whether a container that has stopped is started again; one that was killed to be started again, whatever it exited with."""
     return seen.redefined or (bool(seen.doomed) and member.policy != "Never") or may_restart(member, ended.code)
+
+
+def is_alive(seen: ContainerFacts) -> bool:
+    """Something of it runs, or its host will start it again."""
+    return seen.state is not State.STOPPED or seen.host_restarts
 
 
 def delay_s(streak: int) -> int:

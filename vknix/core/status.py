@@ -6,14 +6,14 @@ Rules: kubelet_pods.go (getPhase, generateAPIPodStatus, convertToAPIContainerSta
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vknix.core import late, resize
+from vknix.core import late, resize, rounds
 from vknix.core import pod as pods
 from vknix.core.container_status import ContainerView, View, container_status, mark_lost, stamp
 from vknix.core.decide import Row, failed_init, row
-from vknix.core.ending import is_alive
 from vknix.core.facts import PodFacts, State
 from vknix.core.failing import failing
 from vknix.core.pod import Kind, Member, Pod
+from vknix.core.restart import is_alive
 
 HOST_ANNOTATION = "vknix.io/host"
 
@@ -31,7 +31,7 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
     statuses = [container_status(of) for of in regular]
     before = [(of.member, container_status(of)) for of in each if of.member.kind in (Kind.INIT, Kind.SIDECAR)]
     beside = [container_status(of) for of in each if of.member.kind is Kind.EPHEMERAL]
-    again = any(of.comes_again for of in regular)
+    again = any(of.comes_again for of in regular) or (row(pod, view.now) is Row.WANTED and rounds.is_ending(pod, view.facts))
     fails = failing(pod, view.now) if row(pod, view.now) is Row.FAILING else None
     phase = _failing_phase(pod, view, statuses, before) if fails is not None else _phase(pod, view, statuses, before, again=again)
     if phase in ("Succeeded", "Failed") and any("running" in status["state"] for status in beside):
@@ -162,7 +162,7 @@ def _terminated(status: dict[str, Any]) -> dict[str, Any] | None:
     return dict(end) if end else None
 
 
-OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", rounds.CONDITION)
 
 
 def _conditions(pod: Pod, view: View, phase: str, statuses: list[dict[str, Any]], before: Before) -> list[dict[str, Any]]:
@@ -175,7 +175,16 @@ def _conditions(pod: Pod, view: View, phase: str, statuses: list[dict[str, Any]]
         _condition(pod, view, "Ready", **(_gates(pod) if ready["ok"] else ready)),
         _condition(pod, view, "ContainersReady", **ready),
         _condition(pod, view, "PodScheduled", ok=True),
+        *([_condition(pod, view, rounds.CONDITION, **_restarting(pod, view, phase))] if pod.together else ()),
     ]
+
+
+def _restarting(pod: Pod, view: View, phase: str) -> dict[str, Any]:
+    if phase in ("Succeeded", "Failed"):
+        return {"ok": False, "reason": "PodCompleted" if phase == "Succeeded" else "PodFailed"}
+    if rounds.is_ending(pod, view.facts) and not rounds.is_over(pod, view.facts):
+        return {"ok": True, "reason": rounds.STARTED, "message": rounds.WHY}
+    return {"ok": False}
 
 
 def _initialized(pod: Pod, view: View, phase: str, before: Before) -> dict[str, Any]:
@@ -183,7 +192,7 @@ def _initialized(pod: Pod, view: View, phase: str, before: Before) -> dict[str, 
     if phase == "Succeeded":
         return {"ok": True, "reason": "PodCompleted"}
     lacking = [status["name"] for member, status in before if not status["ready" if member.kind is Kind.INIT else "started"]]
-    if not lacking or view.initialised(pod):
+    if not lacking or view.initialised(pod) or (pod.together and _told(pod, "Initialized").get("status") == "True"):
         return {"ok": True}
     message = f"containers with incomplete status: [{' '.join(lacking)}]"
     return {"ok": False, "reason": "ContainersNotInitialized", "message": message}

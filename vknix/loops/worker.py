@@ -9,27 +9,23 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
 
 from vknix import log as logs
-from vknix.core import decide, ending, happenings, host_network, known, resize, status
+from vknix.core import decide, ending, happenings, known, resize, rounds
 from vknix.core import pod as pods
-from vknix.core.container_status import View
 from vknix.core.decide import Row, Step, Turn
 from vknix.core.facts import HostState, PodFacts, Uid
 from vknix.core.failing import expires, failing
 from vknix.core.happenings import Happening
 from vknix.core.known import Doomed
 from vknix.core.pod import Pod, PodRecord
-from vknix.core.resize import Resize
-from vknix.errors import Conflict, Deposed, HostFailed, NotFound, Refused, Unreachable
+from vknix.errors import Conflict, Deposed, HostFailed, Refused, Unreachable
 from vknix.kube import api
 from vknix.ledger import Ledger
 from vknix.loops.ending import Ender
 from vknix.loops.hooks import Hooks
 from vknix.loops.placing import Placing
+from vknix.loops.reporting import Reporter
 from vknix.loops.starting import Starter
 from vknix.loops.starts import Turns
 from vknix.loops.together import both
@@ -63,7 +59,6 @@ class Worker:
         self._uid = uid
         self._ledger = ledger
         self._tools = tools
-        self._answered = answered
         self._over = over
         self._task: asyncio.Task[None] | None = None
         self._again = asyncio.Event()
@@ -71,6 +66,7 @@ class Worker:
         self._failures = 0
         self._starter = Starter(tools)
         self._placing = Placing(uid, ledger, tools, self._starter)
+        self._reporter = Reporter(uid, ledger, tools, self._starter, self._placing, answered)
         self._late: set[str] = set()  # ephemeral containers whose refusal was told
         self._before: PodFacts | None = None
         self._seen: PodFacts | None = None  # as its host has told it, when this turn began
@@ -103,7 +99,7 @@ class Worker:
         name = f"{record.namespace}/{record.name}" if record is not None else str(self._uid)
         with self._turns.turn() as turn, logs.about(pod=name):
             try:
-                until = await (self._turn(self._decode(record.raw)) if record is not None else self._turn_gone())
+                until = await (self._turn(self._reporter.decode(record.raw)) if record is not None else self._turn_gone())
                 self._failures, turn.result = 0, "done"
                 return until
             except (Unreachable, HostFailed, Conflict, TimeoutError) as error:
@@ -134,12 +130,13 @@ class Worker:
                 self._tools.tell(pod, happening)
         step = decide.step(pod, facts, time.time(), lost=lost is not None)
         if step in (Step.STOP, Step.KILL):  # neither waits for the other
-            _, until = await both(self._report(pod, facts, place, lost, resizing), self._stop(pod, facts))
+            _, until = await both(self._reporter.report(pod, facts, place, lost, resizing), self._stop(pod, facts))
             return until
-        before, pod = pod, await self._report(pod, facts, place, lost, resizing)
+        before, pod = pod, await self._reporter.report(pod, facts, place, lost, resizing)
         if decide.row(pod, time.time()) is not decide.row(before, time.time()):
             self._again.set()  # there is something else to be told of it, before anything is done
             return None
+        facts = rounds.current(pod, facts) if facts is not None else None  # by what was told just now
         pod = resize.granted(pod, facts, resizing)
         step = decide.step(pod, facts, time.time(), lost=lost is not None)
         if (spent := self._spent(step)) is not None:
@@ -191,51 +188,6 @@ class Worker:
         for name in pod.late.keys() - self._late:
             self._tools.tell(pod, Happening("Failed", f"Error: {pod.late[name]}", name, warning=True))
         self._late = set(pod.late)
-
-    async def _report(
-        self, pod: Pod, facts: PodFacts | None, place: Place | None, lost: str | None, resizing: Resize | None
-    ) -> Pod:
-        """Tells the API server what has changed, and where the Pod goes; answers the Pod as it is there then.
-
-        The place is written and answered before anything is made there: a Pod never has two hosts.
-        """
-        if lost is not None and (place is None or self._placing.is_unasked(place.host)):
-            return pod  # what was told before this process began stays until the host has answered, or has not in time
-        held = self._starter.held
-        if self._placing.unreadable is not None:
-            held = {container.name: self._placing.unreadable for _, container in pods.containers(pod)}
-        host = self._ledger.hosts.get(place.host) if place is not None else None
-        own = place.addresses if place is not None else ()
-        host_ips, pod_ips = host_network.ips(pod, host, self._tools.settings.node_address, own)
-        view = View(
-            facts=facts,
-            now=time.time(),
-            lost=lost,
-            refused=self._placing.refused,
-            held=held,
-            host_ips=host_ips,
-            pod_ips=pod_ips,
-            placed=place is not None,
-            resizing=resizing,
-        )
-        changed = status.patch(pod.status, status.pod_status(resize.in_force(pod, facts), view))
-        patch: dict[str, Any] = {"status": changed} if changed else {}
-        if place is not None and (pod.metadata.annotations or {}).get(status.HOST_ANNOTATION) != place.host:
-            patch["metadata"] = {"annotations": {status.HOST_ANNOTATION: place.host}}
-        with self._tools.starts.telling(self._uid, patch):
-            return await self._patch(pod, patch) if patch else pod
-
-    async def _patch(self, pod: Pod, patch: dict[str, Any]) -> Pod:
-        try:
-            answer = await api.patch_pod_status(self._tools.client, pod.namespace, pod.name, pod.uid, patch)
-        except NotFound:
-            return pod  # the watch will say so
-        self._answered(pods.record(answer))
-        return self._decode(answer)
-
-    def _decode(self, raw: bytes) -> Pod:
-        pod, why = self._tools.decode(raw), self._ledger.evicted.get(self._uid)
-        return pod if why is None else msgspec.structs.replace(pod, evicted=why)
 
     def _spent(self, step: Step) -> float | None:
         """Until when the step is not taken again on what is known."""
