@@ -45,9 +45,12 @@ async def test_container_waits_for_its_key_and_the_others_run(world: World) -> N
     async with world.process():
         await until(lambda: world.waits_for("web") == "CreateContainerConfigError")
         await until(lambda: world.state("web", "other") == "running")
+        await world.settled()
         assert "couldn't parse env file" in world.member("web", "main")["state"]["waiting"]["message"]
+        await until(lambda: "Failed" in world.reasons("web"))
         world.host_of("web").put(world.uid("web"), "v", "env", b"A='a'\n")
         await world.runs("web")
+    assert world.reasons("web").count("Failed") == 1
 
 
 async def test_each_attempt_has_what_is_in_the_file_then(world: World) -> None:

@@ -118,10 +118,10 @@ class Starter:
         self._refresh_at = made.refresh_at if made.refresh_at is not None else _NEVER
 
     async def _files(self, pod: Pod, facts: PodFacts | None, place: Place, run: tuple[str, ...]) -> Mapping[FileKey, bytes | None]:
-        """What those who start must have, and what those who run had."""
+        """What those who start, or were held, must have, and what those who run had."""
         seen = facts.containers if facts is not None else {}
         running = {name for name, container in seen.items() if container.state is not State.STOPPED}
-        must, had = env_files.keys(pod, run), env_files.keys(pod, running)
+        must, had = env_files.keys(pod, {*run, *self.held}), env_files.keys(pod, running)
         if facts is None or not must | had:
             return dict.fromkeys(must)
         found = await self._tools.provider.read(pod, place.host, must | had)
