@@ -199,10 +199,12 @@ def test_answers_are_a_kubelets(
     assert api_server.ask(method, path.format(ns=shared.name)) == Answer(status, text)
 
 
-def test_what_is_not_there_yet_is_a_501_with_a_sentence(shared: Space, api_server: Caller, talking: str) -> None:
-    answer = api_server.ask("POST", f"/run/{shared.name}/{talking}/main")
-    assert answer.status == 501
-    assert answer.text.startswith("this node does not support run yet")
+def test_run_answers_with_what_the_command_wrote(shared: Space, api_server: Caller, talking: str) -> None:
+    path = f"/run/{shared.name}/{talking}/main?cmd="
+    assert api_server.ask("POST", f"{path}echo+one+two") == Answer(200, "one two\n")
+    failed = api_server.ask("POST", f"{path}ls+/nowhere")
+    assert failed.status == 500
+    assert failed.text.startswith("command 'ls /nowhere' exited with 1: ls: /nowhere: No such file")
 
 
 def test_log_that_breaks_off_does_not_look_complete(shared: Space, api_server: Caller, talking: str) -> None:

@@ -15,6 +15,7 @@ from vknix.errors import ConfigError, Conflict, Forbidden, Mistake, NotFound, Re
 from vknix.kubelet.auth import Guard
 from vknix.kubelet.forward import serve_forward
 from vknix.kubelet.logs import check_stream, log_query, serve_logs
+from vknix.kubelet.plain_run import serve_run
 from vknix.kubelet.target import Backend, Lookup, Rejection, Target
 from vknix.kubelet.upgrade import Options, options, serve_attach, serve_exec
 from vknix.kubelet.views import Reading, Views
@@ -100,7 +101,8 @@ class KubeletServer:
         for path in ("/portForward/{namespace}/{pod}", "/portForward/{namespace}/{pod}/{uid}"):
             add("GET", path, self._port_forward)
             add("POST", path, self._port_forward)
-        add("*", "/run/{rest:.*}", _unsupported)
+        for path in ("/run/{namespace}/{pod}/{container}", "/run/{namespace}/{pod}/{uid}/{container}"):
+            add("POST", path, self._run)
         return app
 
     @web.middleware
@@ -133,13 +135,19 @@ class KubeletServer:
             raise Rejection(404, "pod not found")
         return await serve_forward(request, target, self._backend)
 
+    async def _run(self, request: web.Request) -> web.StreamResponse:
+        target, container = self._named(request)
+        return await serve_run(request, target, container, self._backend)
+
     def _stream(self, request: web.Request) -> tuple[Options, Target, str]:
-        wants = options(request.query)
+        return options(request.query), *self._named(request)
+
+    def _named(self, request: web.Request) -> tuple[Target, str]:
         target = self._target(request, "pod does not exist")
         container = request.match_info["container"]
         if request.match_info.get("uid", target.pod.uid) != target.pod.uid:
             raise Rejection(500, f'container not found ("{container}")')
-        return wants, target, container
+        return target, container
 
     def _target(self, request: web.Request, unknown: str) -> Target:
         target = self._lookup(request.match_info["namespace"], request.match_info["pod"])
@@ -165,8 +173,3 @@ async def _incomplete_logs(request: web.Request) -> web.StreamResponse:
         raise web.HTTPNotFound
     missing = "podID" if not pod else "container name" if not container else "podNamespace" if not namespace else ""
     raise Rejection(400, f'{{"message": "Missing {missing}."}}')
-
-
-async def _unsupported(request: web.Request) -> web.StreamResponse:
-    verb = request.path.split("/")[1]
-    raise Unsupported(f"this node does not support {verb} yet; exec, attach and logs work")
