@@ -93,3 +93,41 @@ def test_name_is_free_for_the_next_pod(space: Space) -> None:
         space.kubectl("delete", "pod", "again", "--timeout=20s")
     assert len({of["metadata"]["uid"] for of in seen}) == 2
     assert len({of["status"]["podIP"] for of in seen}) == 2
+
+
+HOLD = """set -e
+cd /run/systemd/system
+mkdir -p vk-.service.d
+cat > lab-hold.service <<X
+[Service]
+Type=oneshot
+ExecSearchPath=/run/current-system/sw/bin:/usr/bin
+ExecStart=sleep 1000
+X
+cat > vk-.service.d/hold.conf <<X
+[Unit]
+Wants=lab-hold.service
+After=lab-hold.service
+X
+systemctl daemon-reload
+"""
+FREE = """cd /run/systemd/system
+rm -rf vk-.service.d lab-hold.service
+systemctl daemon-reload
+systemctl kill -s KILL lab-hold.service || :
+"""
+
+
+def test_container_that_is_stopped_before_it_begins_is_gone(space: Space, lab: Lab) -> None:
+    """Its unit has been made, and waits for its turn on a host that is busy: there is nothing that would tell of its end."""
+    for host in lab.hosts:
+        host.run(HOLD)
+    try:
+        space.create(pod("early", container(lab.image_busybox)))
+        unit = f"vk-{uid32(space.pod('early'))}-main.service"
+        wait_for(lambda: any(unit in host.run("systemctl list-jobs --full") for host in lab.hosts), "the unit waits", timeout_s=30)
+        space.kubectl("delete", "pod", "early", "--grace-period=1", "--wait=false")
+        space.wait_gone("early", timeout_s=30)
+    finally:
+        for host in lab.hosts:
+            host.run(FREE)

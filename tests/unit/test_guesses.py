@@ -2,7 +2,7 @@
 
 import pytest
 
-from vknix.nspawn.guesses import Guesses, came_true
+from vknix.nspawn.guesses import Doubts, Guesses, came_true
 from vknix.nspawn.read import Unit
 
 GUESS = Unit("activating", "start", attempt=1)
@@ -57,3 +57,16 @@ def test_what_systemd_has_told_meanwhile_stays() -> None:
     units["u"] = RUNS
     guessed.drop()
     assert units == {"u": RUNS}
+
+
+def test_systemd_is_asked_once_for_what_is_gone_and_not_while_it_is_about_to_be_started() -> None:
+    doubts = Doubts()
+    doubts.add("u")
+    with doubts.asking(["u", "v"]):
+        doubts.add("w")
+        assert doubts.due() == {"w"}
+        with doubts.asking(["u"]):
+            doubts.add("v")
+        assert doubts.due() == frozenset()
+    assert doubts.due() == {"u", "v"}
+    assert doubts.due() == frozenset()

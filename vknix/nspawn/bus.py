@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,9 @@ class Bus:
             await self._call("AddMatch", "s", rule, to=daemon)
         await self._call("Subscribe")
 
-    async def units(self) -> dict[str, Unit]:
-        """Those whose name begins with the prefix, with what they have been since."""
-        (rows,) = await self._call("ListUnitsByPatterns", "asas", [], [f"{self._prefix}*"])
+    async def units(self, names: Collection[str] = ()) -> dict[str, Unit]:
+        """Those of these names, or all whose name begins with the prefix, with what they have been since."""
+        (rows,) = await self._call("ListUnitsByPatterns", "asas", [], list(names) or [f"{self._prefix}*"])
         units = {}
         async with asyncio.TaskGroup() as tasks:  # 64 calls at a time: a bus daemon bounds what is outstanding
             places = asyncio.Semaphore(64)

@@ -1,6 +1,8 @@
 """What a host was asked to start counts as being made until systemd says more of it. Pure."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from vknix.nspawn import read
 from vknix.nspawn.read import Unit
@@ -39,3 +41,30 @@ class Guesses:
                 del self._units[name]
             else:
                 self._units[name] = before
+
+
+class Doubts:
+    """Units that have gone though they count as being made: what is stopped before it begins has no other word of its end."""
+
+    def __init__(self) -> None:
+        self._asking: Counter[str] = Counter()
+        self._doubted: set[str] = set()
+
+    @contextmanager
+    def asking(self, names: Iterable[str]) -> Iterator[None]:
+        """While a script is about to start them they may well not be there."""
+        of = Counter(names)
+        self._asking.update(of)
+        try:
+            yield
+        finally:
+            self._asking -= of
+
+    def add(self, name: str) -> None:
+        self._doubted.add(name)
+
+    def due(self) -> frozenset[str]:
+        """Those that systemd can be asked for now, once."""
+        due = frozenset(name for name in self._doubted if name not in self._asking)
+        self._doubted -= due
+        return due

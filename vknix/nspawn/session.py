@@ -15,7 +15,7 @@ from vknix.nspawn import bus as buses
 from vknix.nspawn import files, guesses, limits, network, paths, read, spaces, swap, tree, unit
 from vknix.nspawn.bus import Bus
 from vknix.nspawn.closures import Closures, Source
-from vknix.nspawn.guesses import Guesses
+from vknix.nspawn.guesses import Doubts, Guesses
 from vknix.nspawn.logs import Logs
 from vknix.nspawn.plan import PodPlan, Settings
 from vknix.nspawn.read import Found, Unit
@@ -64,6 +64,7 @@ class Session:
         self.closures = Closures(host.name, link, host.others, self._closure_changed, set())
         self._told: dict[str, PodFacts] = {}
         self._users: dict[str, int] = {}  # of Pods that were given a range of users since the link came up
+        self._doubts = Doubts()
         self._bus = bus
         self._tasks = tasks
         self._networked = asyncio.Event()
@@ -104,12 +105,16 @@ class Session:
                 await self._read_again(known)
             for end in ends:
                 self._ended(*end)
+            await self._ask_for_doubted()
             for uid32 in sorted(touched & self.pods.keys()):
                 self._tell_pod(uid32)
 
     def _ended(self, name: str, before: Unit | None, after: Unit | None) -> None:
         """But for the end of an earlier unit, where its successor has been asked for meanwhile."""
-        if self.units.get(name) is not before or not guesses.came_true(before, self._ends(name)):
+        if self.units.get(name) is not before:
+            return
+        if not guesses.came_true(before, self._ends(name)):
+            self._doubts.add(name)
             return
         if after is not None:
             self.units[name] = after
@@ -120,6 +125,20 @@ class Session:
         of = paths.container_of(name)
         found = self.pods.get(of[0]) if of is not None else None
         return len(found.facts.get(of[1], ())) if of is not None and found is not None else 0
+
+    async def _ask_for_doubted(self) -> None:
+        """What was to begin, and was stopped before it did, is gone without a word of its own."""
+        before = {name: self.units[name] for name in self._doubts.due() & self.units.keys()}
+        there = await self._bus.units(before) if before else {}
+        gone = {name: of for name, of in before.items() if name not in there}
+        uids = {pair[0] for name in gone if (pair := paths.container_of(name)) is not None} & self.pods.keys()
+        if uids:  # what ended meanwhile has its fact
+            await self._read_again(sorted(uids))
+        for name, of in gone.items():
+            if self.units.get(name) is of:
+                del self.units[name]
+        for uid32 in uids & self.pods.keys():
+            self._tell_pod(uid32)
 
     async def _read_again(self, uids: list[str]) -> None:
         for found in read.found(await self.link.run(read.list_script(uids))):
@@ -203,6 +222,7 @@ class Session:
                 await self._read_again([plan.uid32])
                 guessed.drop(paths.unit(plan.uid32, name) for name in ahead)
             self._tell_pod(plan.uid32)
+        await self._ask_for_doubted()
 
     def _resized(self, plan: PodPlan, run: tuple[str, ...]) -> tuple[str, ...]:
         """Containers that are there, and are to have other resources than they have, as far as is known."""
@@ -243,7 +263,8 @@ class Session:
             guessed.make(paths.unit(plan.uid32, container), attempt, images[container])
         self._tell_pod(plan.uid32)
         try:
-            yield guessed
+            with self._doubts.asking(paths.unit(plan.uid32, container) for container in attempts):
+                yield guessed
         except BaseException:
             guessed.drop()
             self._tell_pod(plan.uid32)
