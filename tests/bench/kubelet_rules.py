@@ -259,7 +259,10 @@ def _container_change(old: Json, new: Json) -> Iterator[str]:
     if now == was and one and other != one:
         yield "has another ID with the same restartCount"
     for end in terminated(new):
-        if began and end.get("containerID") == one and end.get("startedAt") != began.get("startedAt"):
+        since = (
+            min(began["startedAt"], end.get("finishedAt") or "") if began else ""
+        )  # it may end before its host says that it runs
+        if began and end.get("containerID") == one and end.get("startedAt") != since:
             yield f"ran since {began.get('startedAt')}, and had begun at {end.get('startedAt')} when it was over"
     ends = {end.get("containerID"): end for end in terminated(old)}
     for end in terminated(new):

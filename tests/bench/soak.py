@@ -206,7 +206,8 @@ def soak(lab: Lab, plan: Plan) -> list[str]:
     lab.vknix.start()
     begun = _begun(lab)
     for name, (case, seen) in run.told.items():
-        if found := list(truths.starts(seen[-1], case.truths, begun.get(name, {}), forced=case.treatment.forced)):
+        forced = truths.was_forced(seen, forced=case.treatment.forced)
+        if found := list(truths.starts(seen[-1], case.truths, begun.get(name, {}), forced=forced)):
             run.wrong[name] += found
             _leave(case, seen, plan.out)
     broken = dict(run.wrong)

@@ -45,14 +45,16 @@ def _after_deletion(pod: Json) -> Iterator[str]:
             yield f"{name}: began {_seconds(began) - asked:.0f} s after its Pod was deleted"
 
 
-def last_word(seen: Sequence[Json], *, forced: bool) -> list[str]:
-    """Of a Pod that is gone: unless it was taken away by force, or nothing of it was made, it had ended first.
-
-    The API server takes a Pod at once, whatever grace was asked for, that it reads before it is bound to a node.
-    """
-    last = seen[-1].get("status", {})
+def was_forced(seen: Sequence[Json], *, forced: bool) -> bool:
+    """Whether it went without waiting for its end: so does one that the API server reads before it is bound."""
     graces = [of["metadata"]["deletionGracePeriodSeconds"] for of in seen if of["metadata"].get("deletionTimestamp")]
-    if forced or graces[:1] == [0] or last.get("phase") in ("Succeeded", "Failed") or not last.get("startTime"):
+    return forced or graces[:1] == [0]
+
+
+def last_word(seen: Sequence[Json], *, forced: bool) -> list[str]:
+    """Of a Pod that is gone: unless it was taken away by force, or nothing of it was made, it had ended first."""
+    last = seen[-1].get("status", {})
+    if was_forced(seen, forced=forced) or last.get("phase") in ("Succeeded", "Failed") or not last.get("startTime"):
         return []
     return [f"gone in phase {last.get('phase')}"]
 
