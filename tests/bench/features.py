@@ -43,11 +43,12 @@ def _some(making: Making, of: tuple[Json, ...], at_most: int = 4) -> list[Json]:
 
 
 def _env(making: Making, of: Json) -> None:
-    of["env"] = [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, *_some(making, ENV)]
+    some = [each for each in _some(making, ENV) if making.handler != "nixos" or "." not in each["name"]]
+    of["env"] = [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, *some]
 
 
 def _env_from(making: Making, of: Json) -> None:
-    of["envFrom"] = _some(making, ENV_FROM, 2)
+    of["envFrom"] = _some(making, ENV_FROM if making.handler != "nixos" else ENV_FROM[:1], 2)  # of a key with a dot
 
 
 def _secure(**drawn: st.SearchStrategy[Any]) -> Feature:

@@ -68,6 +68,7 @@ def _hook(making: Making, main: Json) -> Reaches:
 
 
 def _unsafe(making: Making, main: Json) -> Reaches:
+    making.spec.pop("hostIPC", None)
     making.spec.setdefault("securityContext", {})["sysctls"] = [{"name": "kernel.msgmax", "value": "10000"}]
     return Reaches.REFUSED
 
@@ -78,6 +79,12 @@ def _walls(making: Making, main: Json) -> Reaches:
         return making.reaches
     main.setdefault("securityContext", {})["readOnlyRootFilesystem"] = True
     return Reaches.REFUSED
+
+
+def _odd_name(making: Making, main: Json) -> Reaches:
+    """Of a variable: for a system's init alone."""
+    main.setdefault("env", []).append({"name": "odd.name", "value": "x"})
+    return Reaches.HELD if making.handler == "nixos" else making.reaches
 
 
 def _no_class(making: Making, main: Json) -> Reaches:
@@ -103,6 +110,7 @@ TROUBLES: Mapping[str, Trouble] = {
     "hook": _hook,
     "unsafe": _unsafe,
     "walls": _walls,
+    "odd name": _odd_name,
 }
 
 

@@ -1,13 +1,16 @@
 """vknix.core.inputs: what a Pod needs, and what becomes of it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.unit.build import ROOT, aliased, around, container, inputs, pod
 from vknix.core import inputs as inputs_of
-from vknix.core.fetched import Fetched, ObjectKey, TokenKey
+from vknix.core.fetched import Fetched, ObjectKey, Service, ServicePort, TokenKey
+from vknix.core.handlers import Handler
 from vknix.core.image import Image
+from vknix.core.inputs import Inputs
 
 
 def argv(**of_container: Any) -> tuple[str, ...]:
@@ -82,6 +85,26 @@ def test_a_container_that_cant_be_configured_is_held(of: dict[str, Any], field: 
 )
 def test_users_that_are_not_root(own: dict[str, Any], whole: dict[str, Any]) -> None:
     assert not inputs(pod(container(securityContext=own), securityContext=whole)).held
+
+
+LINK = Service("default", "1web", "10.0.0.1", (ServicePort("", 80, "TCP"),))
+
+
+def for_an_init(*env: dict[str, str]) -> Inputs:
+    of = pod(container(env=list(env), command=None), enableServiceLinks=True)
+    return inputs_of.resolve(of, Fetched(services=(replace(LINK, namespace=of.namespace),)), around(), Handler.NIXOS)
+
+
+@pytest.mark.parametrize("name", ["a.b", "1A", "a-b"])
+def test_system_can_have_no_variable_of_an_odd_name(name: str) -> None:
+    """systemd-nspawn would not start it."""
+    held = for_an_init({"name": name, "value": "x"}).held["main"]
+    assert (held.field, held.reason) == ("spec.containers[0].env", "CreateContainerConfigError")
+    assert repr(name) in str(held)
+
+
+def test_system_is_not_held_for_what_nobody_asked_for() -> None:
+    assert dict(for_an_init({"name": "_A1", "value": "x"}).containers["main"].env) == {"_A1": "x"}
 
 
 def test_needs_names_each_object_once() -> None:

@@ -89,6 +89,19 @@ def test_pod_that_succeeded_was_initialised() -> None:
     assert (condition(made, "Initialized")["status"], condition(made, "Initialized")["reason"]) == ("True", "PodCompleted")
 
 
+def test_pod_that_failed_stays_as_initialised_as_it_was() -> None:
+    """Its host has nothing of it any more."""
+    ends = [
+        {"name": name, "containerID": f"x://{name}", "state": {"terminated": {"exitCode": code}}}
+        for name, code in (("side", 0), ("main", 1))
+    ]
+    for was in ("True", "False"):
+        told = {"conditions": [{"type": "Initialized", "status": was}], "initContainerStatuses": ends[:1]}
+        leaving = of(SIDE, leaving=True, status={**told, "containerStatuses": ends[1:]})
+        made = pod_status(leaving, view())
+        assert (made["phase"], condition(made, "Initialized")["status"]) == ("Failed", was)
+
+
 def test_new_sandbox_is_not_initialised() -> None:
     seen = facts(DONE, exits("main", 137), since=1000.0)
     assert condition(pod_status(of(INIT, SIDE), view(seen)), "Initialized")["status"] == "False"

@@ -55,11 +55,13 @@ _UNIT_POD: Mapping[str, Rule] = {
     "ephemeralContainers": _no_wall("is looked at with kubectl exec"),
 }
 
+_OF_THE_INIT = "of the init; its units see a variable by PassEnvironment=; names have letters, digits and underscores"
+
 _NIXOS_CONTAINER: Mapping[str, Rule] = {
     "command": _own_init("is what runs; write args for it"),
     "workingDir": _own_init("starts in /", "", "/"),
-    "env[].name": Rule(Verdict.HONOURED, "of the init; its units see a variable by PassEnvironment="),
-    "envFrom": Rule(Verdict.HONOURED, "of the init; its units see a variable by PassEnvironment="),
+    "env[].name": Rule(Verdict.HONOURED, _OF_THE_INIT),
+    "envFrom": Rule(Verdict.HONOURED, _OF_THE_INIT),
     "securityContext.runAsUser": _own_init("runs as root", 0),
     "securityContext.runAsGroup": _own_init("runs as root", 0),
     "securityContext.runAsNonRoot": _own_init("runs as root", False),

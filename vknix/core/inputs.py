@@ -1,5 +1,6 @@
 """What a Pod needs beyond itself, and what becomes of it: `needs` says what to fetch, `resolve` makes env, argv and files."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -149,6 +150,8 @@ def _container(
             "write command, or an image that goes on to a program (/nix/store/HASH-NAME/bin/PROGRAM)",
         )
     _check_text(path, container, argv, made)
+    if handler is Handler.NIXOS:
+        made = _of_an_init(path, made, dict(env.service_links(pod, fetched.services)))
     return ContainerInputs(argv, tuple(made.items()), subpath.sub_paths(path, container, made))
 
 
@@ -161,6 +164,19 @@ def _check_text(path: str, container: Container, argv: tuple[str, ...], made: Ma
     for name, value in made.items():
         if "\0" in name + value:
             raise _config_error(f"{path}.env", f"the value of {name} has a NUL character in it", "mount it as a file")
+
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _of_an_init(path: str, made: Mapping[str, str], links: Mapping[str, str]) -> dict[str, str]:
+    """systemd takes no variable of another name; a Service's, which nobody asked for, is left out."""
+    odd = [name for name in made if not _PLAIN_NAME.fullmatch(name)]
+    asked = next((name for name in odd if name not in links), None)
+    if asked is not None:
+        why = f"a system's init takes no variable named {asked!r}"
+        raise _config_error(f"{path}.env", why, "use letters, digits and underscores, or a RuntimeClass with handler nspawn")
+    return {name: value for name, value in made.items() if name not in odd}
 
 
 def _config_error(path: str, why: str, remedy: str) -> Refused:

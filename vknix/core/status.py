@@ -191,6 +191,8 @@ def _initialized(pod: Pod, view: View, phase: str, before: Before) -> dict[str, 
     """Stays true once a regular container has started; an init container is complete once it exited 0, a sidecar once up."""
     if phase == "Succeeded":
         return {"ok": True, "reason": "PodCompleted"}
+    if phase == "Failed" and _told(pod, "Initialized").get("status") == "True":
+        return {"ok": True}  # a sidecar that has ended since takes nothing back
     lacking = [status["name"] for member, status in before if not status["ready" if member.kind is Kind.INIT else "started"]]
     if not lacking or view.initialised(pod) or (pod.together and _told(pod, "Initialized").get("status") == "True"):
         return {"ok": True}
