@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.unit.build import container, ended, facts, plan, pod, running, stopped, view
+from tests.unit.build import ROOT, container, ended, facts, plan, pod, running, stopped, view
 from vknix.core import decide, late
 from vknix.core.facts import PodFacts
 from vknix.core.pod import Pod
@@ -64,9 +64,11 @@ def test_one_that_cant_be_had_is_refused_alone(fields: dict[str, Any], reason: s
     made = late.admitted(wanted, msgspec.json.encode(wanted) if "image" in fields else _raw(fields))
     seen = facts(running())
     assert decide.containers(made, seen, 1000.0).run == ("good",)
-    statuses = {each["name"]: each["state"] for each in pod_status(made, view(seen))["ephemeralContainerStatuses"]}
-    assert statuses["bad"]["waiting"]["reason"] == reason
-    assert "spec.ephemeralContainers[1]" in statuses["bad"]["waiting"]["message"]
+    told = {each["name"]: each for each in pod_status(made, view(seen))["ephemeralContainerStatuses"]}
+    waiting = told["bad"]["state"]["waiting"]
+    assert waiting["reason"] == reason
+    assert "spec.ephemeralContainers[1]" in waiting["message"]
+    assert (told["bad"]["image"], told["bad"]["imageID"]) == (fields.get("image", ROOT), "")
 
 
 def _raw(fields: dict[str, Any]) -> bytes:

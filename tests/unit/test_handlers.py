@@ -35,13 +35,20 @@ def test_a_class_that_is_gone_is_said_to_be() -> None:
 
 
 def test_the_node_lists_the_default_and_each_name() -> None:
-    assert [each["name"] for each in handlers.runtime_handlers({"runc": "nspawn"})] == ["", "nixos", "nspawn", "runc", "unit"]
+    assert [each["name"] for each in handlers.runtime_handlers({"runc": "nspawn"}, own_users=True)] == [
+        "",
+        "nixos",
+        "nspawn",
+        "runc",
+        "unit",
+    ]
 
 
-def test_the_node_says_what_each_handler_can_do() -> None:
-    can = {each["name"]: each["features"] for each in handlers.runtime_handlers({"runc": "nspawn"})}
+@pytest.mark.parametrize("own_users", [True, False])
+def test_the_node_says_what_each_handler_can_do(own_users: bool) -> None:
+    can = {each["name"]: each["features"] for each in handlers.runtime_handlers({"runc": "nspawn"}, own_users=own_users)}
     for name in ("", "nspawn", "runc"):
-        assert can[name] == {"recursiveReadOnlyMounts": True, "userNamespaces": True}
+        assert can[name] == {"recursiveReadOnlyMounts": True, "userNamespaces": own_users}
     assert can["nixos"] == {"recursiveReadOnlyMounts": True, "userNamespaces": False}
     assert can["unit"] == {"recursiveReadOnlyMounts": False, "userNamespaces": False}
 

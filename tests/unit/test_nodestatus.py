@@ -80,6 +80,16 @@ def test_the_kubelet_version_is_a_version_and_the_runtime_is_the_one_of_containe
     assert info["containerRuntimeVersion"] == "systemd-nspawn://259"
 
 
+def test_users_of_its_own_are_offered_where_each_host_has_them() -> None:
+    def offered(*hosts: HostFacts) -> bool:
+        (default,) = (each["features"] for each in status(*hosts)["runtimeHandlers"] if not each["name"])
+        return bool(default["userNamespaces"])
+
+    assert offered(host("a"), host("b"))
+    assert not offered(host("a"), host("b", own_users=False))
+    assert offered(host("a"), host("b", state=HostState.LOST, own_users=False))
+
+
 def test_a_reboot_of_a_single_host_shows() -> None:
     assert differs(status(host(**FACTS)), status(host(**{**FACTS, "boot_id": "b-2"})))
 

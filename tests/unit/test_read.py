@@ -400,6 +400,8 @@ GOOD = {
     "nix_dev": "1",
     "store_dev": "1",
     "controllers": "cpu memory pids",
+    "kernel": "6.12.10",
+    "users": "95000",
 }
 
 
@@ -424,6 +426,24 @@ def test_a_problem_comes_with_its_remedy(change: dict[str, str], said: str | Non
 def test_limits_that_cant_be_enforced_are_warned_of() -> None:
     assert list(registration.warnings(GOOD)) == []
     assert len(list(registration.warnings({**GOOD, "controllers": "pids"}))) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, ""),
+        ({"kernel": "6.3.0-rc1"}, ""),
+        ({"kernel": "odd"}, ""),
+        ({"kernel": "6.2.16"}, "Linux 6.3"),
+        ({"kernel": "5.15"}, "Linux 6.3"),
+        ({"users": "0"}, "user.max_user_namespaces is 0"),
+        ({"users": ""}, "user.max_user_namespaces is 0"),
+    ],
+)
+def test_a_host_without_users_for_pods_says_so(change: dict[str, str], why: str) -> None:
+    said = list(registration.warnings({**GOOD, **change}))
+    assert [why in each and "hostUsers: false" in each for each in said] == [True] * bool(why)
+    assert registration.host_facts(HOST, "192.0.2.1", {**registered(), **GOOD, **change}, 62).own_users is not bool(why)
 
 
 def test_registration_keeps_values_of_many_words_and_the_files() -> None:

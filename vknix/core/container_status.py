@@ -108,7 +108,7 @@ def container_status(of: ContainerView) -> dict[str, Any]:
         **({"started": up} if of.member.kind is not Kind.EPHEMERAL else {}),
         **_stop_signal(container),
         **_resources(container),
-        **_mounts(container),
+        **mounts(container),
         **(_user(of) if states.get("containerID") and of.unreadable is None else {}),
     }
 
@@ -295,7 +295,7 @@ def _resources(container: Container) -> dict[str, Any]:
     return {"resources": said, **({"allocatedResources": asked.requests} if asked.requests else {})}
 
 
-def _mounts(container: Container) -> dict[str, Any]:
+def mounts(container: Container) -> dict[str, Any]:
     mounts = [
         {
             "name": mount.name,

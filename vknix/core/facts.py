@@ -132,7 +132,10 @@ class HostState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """One NixOS host. Amounts are what it has for Pods; `problems` are sentences for a person, each with its remedy."""
+    """One NixOS host. Amounts are what it has for Pods; `problems` are sentences for a person, each with its remedy.
+
+    `own_users`: it can give a Pod users of its own.
+    """
 
     name: HostName
     state: HostState
@@ -151,6 +154,7 @@ class HostFacts:
     storage_bytes: int = 0
     pods: int = 0
     huge: Mapping[str, int] = field(default_factory=dict)  # bytes of huge pages by their size, such as 2Mi
+    own_users: bool = True
     controllers: frozenset[str] = frozenset()  # cgroup controllers that can be enforced: cpu, memory, pids, ...
     resolv_conf: str = ""  # of the host itself, for dnsPolicy Default
     hostname: str = ""

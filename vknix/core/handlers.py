@@ -42,12 +42,12 @@ def _no_sandbox(why: str, remedy: str) -> Refused:
     )
 
 
-def runtime_handlers(more: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The Node's status.runtimeHandlers; the default has no name there."""
+def runtime_handlers(more: Mapping[str, str], *, own_users: bool) -> list[dict[str, Any]]:
+    """The Node's status.runtimeHandlers; the default has no name there. `own_users`: all hosts can give a Pod users of its own."""
     names = {"": DEFAULT, **known(more)}
-    return [{"name": name, "features": _features(names[name])} for name in sorted(names)]
+    return [{"name": name, "features": _features(names[name], own_users=own_users)} for name in sorted(names)]
 
 
-def _features(of: Handler) -> dict[str, bool]:
+def _features(of: Handler, *, own_users: bool) -> dict[str, bool]:
     """A service has no mounts or users of its own; a system's init is the host's root."""
-    return {"recursiveReadOnlyMounts": of is not Handler.UNIT, "userNamespaces": of is Handler.NSPAWN}
+    return {"recursiveReadOnlyMounts": of is not Handler.UNIT, "userNamespaces": of is Handler.NSPAWN and own_users}

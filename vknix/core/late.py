@@ -1,22 +1,34 @@
 """Ephemeral containers come to a Pod that runs: one that can't be had is refused by itself, and the Pod goes on. Pure."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from vknix.core import fields
+from vknix.core.container import Container
+from vknix.core.container_status import mounts
 from vknix.core.pod import Pod
 from vknix.errors import Refused
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """One that is refused."""
+
+    container: Container
+    why: Refused
+
+
 def admitted(pod: Pod, raw: bytes) -> Pod:
-    """The Pod without those that can't be had: why is in its `late`, by name. `raw` is its JSON."""
+    """The Pod without those that can't be had, which are in its `late`, by name. `raw` is its JSON."""
     asked = pod.spec.ephemeral_containers
     if not asked:
         return pod
     given = json.loads(raw)["spec"]["ephemeralContainers"]
-    late = {each.name: why for index, each in enumerate(asked) if (why := _refusal(pod, index, given[index])) is not None}
+    whys = ((each, _refusal(pod, index, given[index])) for index, each in enumerate(asked))
+    late = {each.name: Late(each, why) for each, why in whys if why is not None}
     kept = [each for each in asked if each.name not in late]
     return msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, ephemeral_containers=kept), late=late)
 
@@ -35,9 +47,17 @@ def _refusal(pod: Pod, index: int, given: dict[str, Any]) -> Refused | None:
 
 def statuses(pod: Pod) -> list[dict[str, Any]]:
     """Of those that are refused."""
-    return [pod.told(name) if pod.told(name).get("containerID") else _waiting(name, why) for name, why in pod.late.items()]
+    return [pod.told(name) if pod.told(name).get("containerID") else _waiting(of) for name, of in pod.late.items()]
 
 
-def _waiting(name: str, why: Refused) -> dict[str, Any]:
-    waiting = {"waiting": {"reason": why.reason, "message": str(why)}}
-    return {"name": name, "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
+def _waiting(of: Late) -> dict[str, Any]:
+    """As of any container that waits: the image is as it is asked for, and has no ID before it runs."""
+    return {
+        "name": of.container.name,
+        "image": of.container.image,
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": {"waiting": {"reason": of.why.reason, "message": str(of.why)}},
+        **mounts(of.container),
+    }

@@ -85,7 +85,9 @@ def node_status(
         "nodeInfo": _info(settings, listed or known),
         "features": {"supplementalGroupsPolicy": True},
         "declaredFeatures": sorted(set(settings.features)) or None,
-        "runtimeHandlers": handlers.runtime_handlers(settings.runtime_handlers),
+        "runtimeHandlers": handlers.runtime_handlers(
+            settings.runtime_handlers, own_users=all(facts.own_users for facts in listed or known)
+        ),
     }
 
 

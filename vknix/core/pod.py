@@ -111,7 +111,7 @@ class Pod(Api, frozen=True):
     """The whole Pod. `status` stays JSON: it is what was last told, compared with what is to be told.
 
     `aliases` do not come from the API server: they are the node's, by which image names are read. Nor does `late`, the ephemeral
-    containers that are refused, each with a Refused (see late.py), nor `evicted`, a sentence: why it is to fail (see eviction.py).
+    containers that are refused (see late.py), nor `evicted`, a sentence: why it is to fail (see eviction.py).
     """
 
     metadata: Metadata

@@ -186,7 +186,7 @@ class Worker:
 
     def _tell_late(self, pod: Pod) -> None:
         for name in pod.late.keys() - self._late:
-            self._tools.tell(pod, Happening("Failed", f"Error: {pod.late[name]}", name, warning=True))
+            self._tools.tell(pod, Happening("Failed", f"Error: {pod.late[name].why}", name, warning=True))
         self._late = set(pod.late)
 
     def _spent(self, step: Step) -> float | None:

@@ -140,7 +140,12 @@ class NspawnProvider:
         self._placed.pop(uid, None)
 
     async def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
-        session = self._host(place.host).session
+        session, own_users = self._host(place.host).session, self._host(place.host).facts.own_users
+        if pod.spec.host_users is False and not own_users:
+            remedy = "see what `vknix check` says of it, or set hostUsers: true"
+            raise Refused(
+                "spec.hostUsers", f"host {place.host} has no users for a Pod", remedy=remedy, reason="FailedCreatePodSandBox"
+            )
         users = session.users_for(paths.uid32(pod.uid)) if pod.spec.host_users is False else None
         plan = plans.pod_plan(pod, inputs, place.addresses, session.settings, session.closures.known, users)
         await session.sync(plan, run)

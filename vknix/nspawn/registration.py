@@ -1,5 +1,6 @@
 """What a host says of itself when it is registered: the script that asks, and its answer -> HostFacts, problems, warnings. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 from vknix.core.facts import HostFacts, HostName, HostState
@@ -27,6 +28,7 @@ cg=$(sed -n 's/^[^ ]* [^ ]* [^ ]* [^ ]* \([^ ]*\) .* - cgroup2 .*/\1/p' /proc/se
 say cgroup2 "$cg"
 say capabilities "$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)"
 say controllers "$(cat "$cg/cgroup.controllers" 2>/dev/null)"
+say users "$(cat /proc/sys/user/max_user_namespaces 2>/dev/null)"
 say huge "$(cd /sys/kernel/mm/hugepages 2>/dev/null && grep -H . */nr_hugepages | sed 's/^[^-]*-//; s,kB/.*:, ,' | tr '\n' ' ')"
 say user "$(id -u)"
 for tool in systemd-nspawn systemd-run nsenter unshare ip nft tar find nix-store; do
@@ -42,6 +44,7 @@ printf 'resolv_conf\n'
 cat /run/systemd/resolve/resolv.conf 2>/dev/null || cat /etc/resolv.conf 2>/dev/null
 """
 
+_MAPPED_TMPFS = (6, 3)  # a kernel
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 _NEEDED = {
     "systemd-nspawn": "systemd's container package",
@@ -78,6 +81,7 @@ def host_facts(name: HostName, address: str, told: Mapping[str, str], pods: int)
         memory_bytes=int(told["memory_kib"] or 0) * 1024,
         storage_bytes=int(told["storage_kib"] or 0) * 1024,
         pods=pods,
+        own_users=not _no_users(told),
         controllers=frozenset(told["controllers"].split()),
         huge=_huge(told["huge"].split()) if "hugetlb" in told["controllers"].split() else {},
         resolv_conf=told["resolv_conf"],
@@ -85,6 +89,14 @@ def host_facts(name: HostName, address: str, told: Mapping[str, str], pods: int)
         hosts=told["hosts"],
         problems=tuple(problems(told)),
     )
+
+
+def _no_users(told: Mapping[str, str]) -> str:
+    """Why the host can give no Pod users of its own; "" where it can."""
+    version = re.match(r"(\d+)\.(\d+)", told["kernel"])
+    if version is not None and (int(version[1]), int(version[2])) < _MAPPED_TMPFS:
+        return "its kernel maps no users of a tmpfs, which takes Linux 6.3"
+    return "user.max_user_namespaces is 0" if told["users"] in ("", "0") else ""
 
 
 def _huge(words: list[str]) -> dict[str, int]:
@@ -122,3 +134,5 @@ def warnings(told: Mapping[str, str]) -> Iterator[str]:
     if "memory" not in there:
         lacks = "limits of memory are not enforced, and what is used is added up from processes, shared pages each time"
         yield f"the cgroup controller memory is missing: {lacks}"
+    if why := _no_users(told):
+        yield f"{why}: Pods with hostUsers: false are refused there"
