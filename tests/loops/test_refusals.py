@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fakes.cluster import until
+from tests import podspec
+from tests.fakes.cluster import Object, until
 from tests.loops.world import IMAGE, MISSING, Call, World, pod
+from vknix.core.fields import FIELDS, Verdict
 from vknix.core.pod import Pod
 from vknix.errors import Unreachable
 
@@ -23,6 +25,66 @@ async def test_unsupported_field_fails_the_pod_in_words_and_no_other(world: Worl
     assert len(world.writes("bad")) == 1
     assert len(world.events("bad")) == 1
     assert "spec.resourceClaims" in world.events("bad")[0][1]
+
+
+# As the API server takes each: with what it requires.
+VOLUMES: dict[str, Object] = {
+    "awsElasticBlockStore": {"volumeID": "x"},
+    "azureDisk": {"diskName": "x", "diskURI": "x"},
+    "azureFile": {"secretName": "x", "shareName": "x"},
+    "cephfs": {"monitors": ["x"]},
+    "cinder": {"volumeID": "x"},
+    "csi": {"driver": "x.example"},
+    "ephemeral": {
+        "volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}}
+    },
+    "fc": {"targetWWNs": ["x"], "lun": 1},
+    "flexVolume": {"driver": "x/x"},
+    "flocker": {"datasetName": "x"},
+    "gcePersistentDisk": {"pdName": "x"},
+    "gitRepo": {"repository": "x"},
+    "glusterfs": {"endpoints": "x", "path": "x"},
+    "iscsi": {"targetPortal": "x", "iqn": "iqn.2026-01.example:x", "lun": 0},
+    "photonPersistentDisk": {"pdID": "x"},
+    "portworxVolume": {"volumeID": "x"},
+    "quobyte": {"registry": "x:1", "volume": "x"},
+    "rbd": {"monitors": ["x"], "image": "x"},
+    "scaleIO": {"gateway": "x", "system": "x", "secretRef": {"name": "x"}, "volumeName": "x"},
+    "storageos": {"volumeName": "x"},
+    "vsphereVolume": {"volumePath": "x"},
+}
+PROJECTED: dict[str, Object] = {
+    "clusterTrustBundle": {"name": "x", "path": "x"},
+    "podCertificate": {"signerName": "x.example/x", "keyType": "ED25519", "credentialBundlePath": "x"},
+}
+
+
+def test_each_kind_of_volume_is_honoured_or_among_these() -> None:
+    below = "spec.volumes[]."
+    kinds = {path.split(".")[2] for path in podspec.recorded() if path.startswith(below)}
+    taken = {path.split(".")[2] for path, rule in FIELDS.items() if path.startswith(below) and rule.verdict is Verdict.HONOURED}
+    assert kinds - taken == set(VOLUMES)
+
+
+async def test_each_volume_that_cant_be_had_is_refused_by_its_field_with_a_remedy(world: World) -> None:
+    asked = {kind.lower(): (f"spec.volumes[0].{kind}", {kind: of}) for kind, of in VOLUMES.items()}
+    asked |= {
+        kind.lower(): (f"spec.volumes[0].projected.sources[0].{kind}", {"projected": {"sources": [{kind: of}]}})
+        for kind, of in PROJECTED.items()
+    }
+    for name, (_, of) in asked.items():
+        world.put(pod(name, volumes=[{"name": "v", **of}], container={"volumeMounts": [{"name": "v", "mountPath": "/v"}]}))
+    async with world.process() as process:
+        await until(lambda: all(world.phase(name) == "Failed" and world.events(name) for name in asked))
+        assert not process.provider.asked("sync")
+    for name, (field, _) in asked.items():
+        status, [(reason, said)] = world.status(name), world.events(name)
+        assert (status["reason"], reason) == ("PodFeatureUnsupported", "PodFeatureUnsupported")
+        assert status["message"] == f"Pod was rejected: {said}"
+        assert said.startswith(f"{field}: ")
+        rule = FIELDS[field.replace("[0]", "[]")]
+        assert rule.why in said
+        assert rule.remedy in said
 
 
 async def test_pod_that_fits_no_host_fails_so_that_its_controller_makes_another(world: World) -> None:
