@@ -22,7 +22,7 @@ async def test_pod_with_too_much_in_a_volume_fails_and_others_run_on(world: Worl
         assert world.ready("small")
         world.delete("big", 0)
         await until(lambda: not world.has("big"))
-        assert process.ledger.evicted == {}
+        await until(lambda: process.ledger.evicted == {})
     assert [event for event in world.events("big") if event[0] == "Evicted"] == [("Evicted", WHY)]
     assert process.provider.asked("stop", "small") == []
 
