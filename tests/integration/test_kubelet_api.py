@@ -7,14 +7,15 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from tests.integration import callers
 from tests.integration.build import Space, container, host_of, is_ready, pod
+from tests.integration.callers import Answer, Caller
 from tests.kubelet.routes import routes
 from tests.lab import pki
 from tests.lab.lab import Lab
@@ -30,41 +31,6 @@ ROUTES = routes()
 every_route = pytest.mark.parametrize(("method", "path"), ROUTES, ids=[f"{method} {path}" for method, path in ROUTES])
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """One who calls the node: with a certificate, a token, both or neither."""
-
-    lab: Lab
-    certificate: pki.Identity | None = None
-    token: str = ""
-
-    def context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.lab.layout.pki / "ca.crt")
-        if self.certificate is not None:
-            context.load_cert_chain(self.certificate.cert, self.certificate.key)
-        return context
-
-    @contextmanager
-    def asking(self, method: str, path: str) -> Iterator[http.client.HTTPResponse]:
-        """An answer whose body is still to be read."""
-        connection = http.client.HTTPSConnection(self.lab.address, KUBELET_PORT, context=self.context(), timeout=30)
-        try:
-            connection.request(method, path, headers={"Authorization": f"Bearer {self.token}"} if self.token else {})
-            yield connection.getresponse()
-        finally:
-            connection.close()
-
-    def ask(self, method: str, path: str) -> Answer:
-        with self.asking(method, path) as answer:
-            return Answer(answer.status, answer.read().decode(errors="replace"))
-
-
 @pytest.fixture(scope="module")
 def somebody(shared: Space) -> Caller:
     """Signed by the cluster's authority, and allowed nothing."""
@@ -74,9 +40,7 @@ def somebody(shared: Space) -> Caller:
 
 @pytest.fixture(scope="module")
 def api_server(shared: Space) -> Caller:
-    folder = shared.lab.layout.pki
-    names = (folder / f"apiserver-kubelet-client.{kind}" for kind in ("crt", "key"))
-    return Caller(shared.lab, pki.Identity(*names))
+    return callers.api_server(shared.lab)
 
 
 @pytest.fixture(scope="module")
