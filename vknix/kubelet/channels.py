@@ -158,7 +158,7 @@ class Sizes:
         *objects, rest = (self._rest + data).split(b"}")
         self._rest = rest if len(rest) <= self._MAX else b""
         for piece in objects:
-            size = _size(piece + b"}")
+            size = _size(piece + b"}") if len(piece) <= self._MAX else None
             if size is not None:
                 yield size
 
@@ -167,7 +167,7 @@ def _size(text: bytes) -> Size | None:
     try:
         value = json.loads(text)
         width, height = value["Width"], value["Height"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return Size(width, height) if _is_length(width) and _is_length(height) else None
 
