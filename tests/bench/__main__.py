@@ -1,5 +1,5 @@
 """scripts/bench: `start` is the warm start and the stop of a Pod, in turn with the bare start of the same unit; `soak` makes and
-deletes random Pods, and fails where one of them, vknix or a host ends as it should not.
+deletes random Pods, and fails where one of them, vknix or a host ends as it should not; `fuzz` sends odd bytes, and needs no lab.
 """
 
 import argparse
@@ -7,13 +7,15 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.bench import soak, start
+from tests.bench import fuzz, soak, start
 from tests.lab.lab import Lab
 from tests.lab.shell import LabError
 
 
 def main() -> int:
     arguments = _parser().parse_args()
+    if arguments.what == "fuzz":
+        return fuzz.fuzz(arguments.examples, arguments.processes)
     try:
         lab = Lab.up(arguments.lab, hosts=arguments.hosts, shape=arguments.shape)
         try:
@@ -38,7 +40,7 @@ def _run(lab: Lab, arguments: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Benchmarks, each a ratio in one run; and a soak.")
-    what = parser.add_subparsers(required=True, metavar="start | soak", dest="what")
+    what = parser.add_subparsers(required=True, metavar="start | soak | fuzz", dest="what")
     starts = what.add_parser("start", help="warm Pod start and stop against the bare unit's, with nspawn's filter and without")
     starts.add_argument("--rounds", type=int, default=30)
     starts.set_defaults(hosts=1)
@@ -51,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     soaks.add_argument("--cut", action="store_true", help="cut a host off every so often, for some seconds")
     soaks.add_argument("--out", type=Path, default=Path("soak"), help="where to leave Pods that break a rule (default: soak/)")
     soaks.set_defaults(hosts=2)
+    fuzzes = what.add_parser("fuzz", help="odd requests, sessions and frames at the kubelet API, far more than scripts/check tries")
+    fuzzes.add_argument("--examples", type=int, default=5000, help="of each test (default: 5000)")
+    fuzzes.add_argument("--processes", type=int, default=1)
     for each, shape in ((starts, "debian"), (soaks, "mixed")):
         each.add_argument("--shape", choices=("debian", "nixos", "mixed"), default=shape)
         each.add_argument("--lab", default="bench", help="its name")

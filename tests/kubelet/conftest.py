@@ -17,6 +17,8 @@ from vknix.kubelet.auth import Attributes, Guard, User
 from vknix.kubelet.server import KubeletServer, Settings
 from vknix.kubelet.target import Target
 
+LOUD = ("asyncio", "aiohttp", "vknix.kubelet.http")
+
 
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
@@ -29,7 +31,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """asyncio and aiohttp tell only the log of an exception in a callback or a handler."""
     yield
-    loud = [record.getMessage() for record in caplog.get_records("call") if record.name.startswith(("asyncio", "aiohttp"))]
+    loud = [record.getMessage() for record in caplog.get_records("call") if record.name.startswith(LOUD)]
     assert loud == []
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import asyncio.sslproto
+import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from vknix.errors import ConfigError, Conflict, Forbidden, Mistake, NotFound, Refused, Unreachable, Unsupported, VknixError
 from vknix.kubelet.auth import Guard
@@ -32,6 +34,9 @@ _MAX_HEADERS: Final = 1024 * 1024  # of a line: a command is in the URL
 _KEEP_ALIVE_S: Final = 90.0
 _SHUTDOWN_S: Final = 1.0  # followers and sessions never end by themselves
 _TLS_BUFFER: Final = 64 * 1024
+
+_http_log = logging.getLogger("vknix.kubelet.http")  # aiohttp's, of requests that failed
+_http_log.addFilter(lambda record: not _is_clients_fault(record))
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -69,6 +74,7 @@ class KubeletServer:
             self.app(),
             handler_cancellation=True,
             access_log=None,
+            logger=_http_log,
             shutdown_timeout=_SHUTDOWN_S,
             keepalive_timeout=_KEEP_ALIVE_S,
             max_line_size=_MAX_HEADERS,
@@ -154,6 +160,11 @@ class KubeletServer:
         if target is None:
             raise Rejection(404, unknown)
         return target
+
+
+def _is_clients_fault(record: logging.LogRecord) -> bool:
+    """It was answered with a 400; strangers could fill the log with it."""
+    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
 
 
 @web.middleware
