@@ -5,7 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.conformance import report, suite
+from tests.conformance import metrics_server, report, suite, virtual_kubelet
+from tests.conformance.report import Outcome
 from tests.conformance.run import names, run_tests, start_vknix
 from tests.lab import kubernetes
 from tests.lab.lab import Lab
@@ -16,6 +17,8 @@ def main() -> int:
     """Run what was asked for, and tell the person what can't be done."""
     args = _parser().parse_args()
     try:
+        if args.virtual_kubelet or args.metrics_server:
+            return _run_beside(args)
         tests = suite.chosen(names(args.kubernetes), resize=args.resize, focus=args.focus, skip=args.skip)
         if args.list:
             print("\n".join(tests))
@@ -44,6 +47,22 @@ def _run(args: argparse.Namespace, tests: list[str]) -> int:
             lab.down()
 
 
+def _run_beside(args: argparse.Namespace) -> int:
+    """The tests that are not Kubernetes' own, on one vknix node as it comes."""
+    lab = Lab.up(args.name, hosts=args.hosts, shape=args.shape, kubernetes_release=args.kubernetes)
+    try:
+        began, outcomes = time.monotonic(), list[Outcome]()
+        if args.virtual_kubelet:
+            outcomes += virtual_kubelet.run_tests(lab, say)
+        if args.metrics_server:
+            outcomes += metrics_server.run_tests(lab, say)
+        print(report.summary(outcomes, time.monotonic() - began))
+        return 1 if any(outcome.why for outcome in outcomes) else 0
+    finally:
+        if not args.keep:
+            lab.down()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/conformance", description="The conformance tests of Kubernetes that need a node, on a lab with vknix nodes."
@@ -52,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--focus", metavar="RE", default="", help="only tests with such a name")
     add("--skip", metavar="RE", default="", help="no tests with such a name")
     add("--resize", action="store_true", help="the tests of in-place resize alone, on hosts whose cgroups have controllers")
+    add("--virtual-kubelet", action="store_true", help="virtual-kubelet's own tests instead, which are nine")
+    add("--metrics-server", action="store_true", help="the real metrics-server and `kubectl top` instead")
     add("--list", action="store_true", help="print the names of the tests and do nothing")
     add("--nodes", type=int, default=2, metavar="N", help="how many vknix nodes, each with hosts of its own (default: 2)")
     add("--hosts", type=int, metavar="N", help="how many hosts, dealt out to the nodes (default: one for each)")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from vknix.core.facts import HostFacts, HostName, HostState
+from vknix.core.facts import ContainerFacts, HostFacts, HostName, HostState, PodFacts, State, Uid
 from vknix.core.usage import HostUsage, Usage
 from vknix.errors import Unreachable
 from vknix.ledger import Ledger
@@ -64,6 +64,18 @@ async def test_all_who_ask_at_once_have_one_answer_a_host(ledger: Ledger) -> Non
     clock.now += usages.FRESH_S
     await reader.read()
     assert sorted(hosts.asked) == ["blue", "blue", "red", "red"]
+
+
+async def test_a_container_that_has_begun_since_is_seen_at_once(ledger: Ledger) -> None:
+    hosts, clock = Hosts(), Clock()
+    del ledger.hosts[HostName("blue")]
+    reader = of(ledger, hosts, clock)
+    at = (await reader.read()).nows[0].at
+    for started, asked in ((at - 1, 1), (at + 0.5, 2), (at + 0.6, 2)):  # what is read next is of at + 1
+        main = ContainerFacts("main", State.RUNNING, 0, started=started)
+        ledger.seen[Uid("uid")] = PodFacts(Uid("uid"), HostName("red"), "ns", "p", containers={"main": main})
+        await reader.read()
+        assert len(hosts.asked) == asked
 
 
 async def test_who_asked_first_may_leave(ledger: Ledger) -> None:

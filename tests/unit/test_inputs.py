@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.build import ROOT, aliased, around, container, inputs, pod
 from vknix.core import inputs as inputs_of
-from vknix.core.fetched import Fetched, ObjectKey, Service, ServicePort, TokenKey
+from vknix.core.fetched import Fetched, Kind, ObjectKey, Service, ServicePort, TokenKey
 from vknix.core.handlers import Handler
 from vknix.core.image import Image
 from vknix.core.inputs import Inputs
@@ -139,6 +139,25 @@ def test_closures_are_named_once_in_order() -> None:
 def test_dns_that_is_missing_is_noted() -> None:
     made = inputs_of.resolve(pod(), Fetched(), around(cluster_dns=()))
     assert [note.reason for note in made.notes] == ["MissingClusterDNS"]
+
+
+MISSING = [
+    ({"configMapKeyRef": {"name": "c", "key": "k"}}, "MandatoryConfigMapNotFound"),
+    ({"configMapKeyRef": {"name": "c", "key": "k", "optional": True}}, "OptionalConfigMapNotFound"),
+    ({"secretKeyRef": {"name": "c", "key": "k"}}, "MandatorySecretNotFound"),
+    ({"secretKeyRef": {"name": "c", "key": "k", "optional": True}}, "OptionalSecretNotFound"),
+]
+
+
+@pytest.mark.parametrize(("source", "reason"), MISSING)
+def test_an_object_that_is_not_there_is_told_by_name(source: dict[str, Any], reason: str) -> None:
+    of = pod(container(env=[{"name": "A", "valueFrom": source}, {"name": "B", "valueFrom": source}]))
+    (note,) = inputs(of).notes
+    assert note.reason == reason
+    assert '"c" not found in namespace' in note.message
+    kind: Kind = "ConfigMap" if "configMapKeyRef" in source else "Secret"
+    there = Fetched(objects={ObjectKey(kind, "c"): {"k": b"v"}})
+    assert inputs_of.resolve(of, there, around()).notes == ()
 
 
 def test_values_are_in_no_repr() -> None:

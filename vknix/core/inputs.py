@@ -1,10 +1,10 @@
 """What a Pod needs beyond itself, and what becomes of it: `needs` says what to fetch, `resolve` makes env, argv and files."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vknix.core import claims, dns, env, env_files, files, storage, subpath
+from vknix.core import claims, dns, env, env_files, files, references, storage, subpath
 from vknix.core import pod as pods
 from vknix.core.container import Container
 from vknix.core.facts import StorePath
@@ -62,7 +62,8 @@ class Needs:
 
 
 def needs(pod: Pod) -> Needs:
-    return Needs(frozenset(_env_objects(pod)) | frozenset(files.objects(pod)), frozenset(files.tokens(pod)), claims.names(pod))
+    objects = frozenset(key for key, _ in references.env_objects(pod))
+    return Needs(objects | frozenset(files.objects(pod)), frozenset(files.tokens(pod)), claims.names(pod))
 
 
 def shown(pod: Pod) -> object:
@@ -74,20 +75,6 @@ def changes(pod: Pod) -> bool:
     """Whether what it refers to, or shows of itself, may have become another since it was made."""
     of = needs(pod)
     return bool(of.tokens or of.objects or files.shows_itself(pod))
-
-
-def _env_objects(pod: Pod) -> Iterator[ObjectKey]:
-    for _, container in pods.containers(pod):
-        for source in container.env_from or ():
-            if source.config_map_ref:
-                yield ObjectKey("ConfigMap", source.config_map_ref.name)
-            if source.secret_ref:
-                yield ObjectKey("Secret", source.secret_ref.name)
-        for var in container.env or ():
-            if var.value_from and var.value_from.config_map_key_ref:
-                yield ObjectKey("ConfigMap", var.value_from.config_map_key_ref.name)
-            if var.value_from and var.value_from.secret_key_ref:
-                yield ObjectKey("Secret", var.value_from.secret_key_ref.name)
 
 
 def closures(pod: Pod) -> tuple[StorePath, ...]:
@@ -117,7 +104,7 @@ def resolve(pod: Pod, fetched: Fetched, around: Surroundings, handler: Handler =
         hosts=dns.hosts(pod, around.pod_ips, around.cluster_domain, around.host_hosts),
         resolv_conf=resolv_conf,
         refresh_at=files.refresh_at(pod, fetched),
-        notes=tuple(Note(reason, message) for reason, message in notes.items()),
+        notes=tuple(Note(reason, message) for reason, message in (*notes.items(), *references.missing(pod, fetched))),
         handler=handler,
     )
 

@@ -32,6 +32,7 @@ class Starter:
     def __init__(self, tools: Tools) -> None:
         self.held: Mapping[str, Refused] = {}
         self._tools = tools
+        self._noted: tuple[inputs.Note, ...] = ()
         self._held_until = 0.0
         self._refresh_at: float | None = None
         self._shown: object = None  # of the Pod, what its files and mounts were made from
@@ -159,6 +160,8 @@ class Starter:
             if str(self.held.get(name)) != str(refusal):
                 self._tools.tell(pod, Happening("Failed", f"Error: {refusal}", name, warning=True))
         for note in made.notes:
-            self._tools.tell(pod, Happening(note.reason, note.message, warning=True))
+            if note not in self._noted:
+                self._tools.tell(pod, Happening(note.reason, note.message, warning=True))
+        self._noted = made.notes
         self.held = made.held
         self._held_until = time.time() + self._tools.times.held

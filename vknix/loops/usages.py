@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vknix.core import measured
-from vknix.core.facts import HostName, HostState, Uid
+from vknix.core.facts import HostName, HostState, State, Uid
 from vknix.core.measured import Measured, Odometer, Reading
 from vknix.core.usage import HostUsage
 from vknix.errors import VknixError
@@ -74,7 +74,7 @@ class Usages:
         """None where it gives no answer; that is remembered as long as an answer is."""
         of = self._hosts.setdefault(name, _Host())
         async with of.lock:
-            if self._clock() - of.asked < self._fresh_s:
+            if self._clock() - of.asked < self._fresh_s and not self._has_begun(name, of.reading):
                 return of.reading
             now = await self._ask(name)
             of.asked = self._clock()
@@ -88,6 +88,14 @@ class Usages:
                 if now.at - of.older.at >= RATE_S:
                     of.older = now
             return of.reading
+
+    def _has_begun(self, name: HostName, since: Reading | None) -> bool:
+        """Whether a container there was started after it was read: whoever knows of it wants to see it."""
+        if since is None:
+            return False
+        there = (facts for facts in self._ledger.seen.values() if facts.host == name)
+        starts = (each.started for facts in there for each in facts.containers.values() if each.state is State.RUNNING)
+        return any(started is not None and started > since.now.at for started in starts)
 
     async def _ask(self, name: HostName) -> HostUsage | None:
         if self._ledger.host_state(name) is not HostState.LISTED:
