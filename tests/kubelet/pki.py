@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+_ENDED = dt.datetime(2020, 1, 2, tzinfo=dt.UTC)
 _END = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 
 
@@ -32,9 +33,14 @@ class Authority:
         self.certificate = folder / f"{name}.crt"
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, name: str, groups: tuple[str, ...] = ()) -> Files:
+    def sign(
+        self, name: str, groups: tuple[str, ...] = (), *, ended: bool = False, usage: x509.ObjectIdentifier | None = None
+    ) -> Files:
+        """`ended`: its time is over. `usage`: what alone it is for."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(name, groups), self._name, key.public_key())
+        builder = _builder(_name(name, groups), self._name, key.public_key(), end=_ENDED if ended else _END)
+        if usage is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         certificate = builder.add_extension(alternative, critical=False).sign(self._key, hashes.SHA256())
         files = Files(self._folder / f"{name}.crt", self._folder / f"{name}.key")
@@ -50,7 +56,9 @@ def _name(name: str, groups: tuple[str, ...]) -> x509.Name:
     return x509.Name([*organizations, x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, end: dt.datetime = _END
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -58,5 +66,5 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(_START)
-        .not_valid_after(_END)
+        .not_valid_after(end)
     )

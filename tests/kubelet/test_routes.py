@@ -1,16 +1,13 @@
 """Who may call what, and what each route answers."""
 
 import asyncio
-import ssl
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.kubelet.pki import Authority
 from tests.kubelet.routes import routes
-from tests.kubelet.world import Keys, Kubelet
+from tests.kubelet.world import Kubelet
 from vknix.errors import NotFound, Refused, Unreachable
 from vknix.kubelet.auth import User
 from vknix.provider import JournalQuery, LogOptions
@@ -86,16 +83,6 @@ async def test_a_stranger_is_anonymous_where_the_configuration_says_so(
 async def test_a_token_is_as_good_as_a_certificate(stranger: aiohttp.ClientSession) -> None:
     async with stranger.get("/healthz", headers={"Authorization": "Bearer good"}) as answer:
         assert (answer.status, await answer.text()) == (200, "ok")
-
-
-async def test_a_certificate_of_another_authority_is_refused(kubelet: Kubelet, keys: Keys, tmp_path: Path) -> None:
-    files = Authority(tmp_path, "stranger-ca").sign("apiserver", ("system:masters",))
-    context = ssl.create_default_context(cafile=str(keys.authority.certificate))
-    context.load_cert_chain(files.certificate, files.key)
-    connector = aiohttp.TCPConnector(ssl=context, force_close=True)
-    async with aiohttp.ClientSession(kubelet.url(""), connector=connector) as session:
-        with pytest.raises(aiohttp.ClientError):
-            await session.get("/healthz")
 
 
 ANSWERS: list[Any] = [
