@@ -30,6 +30,8 @@ FAULT = "f() { f; }; f"
 ENDS: dict[str, tuple[str, str, str, Json]] = {
     "zero": ("exit 0", "Never", "Succeeded", {"exitCode": 0, "reason": "Completed"}),
     "three": ("exit 3", "Never", "Failed", {"exitCode": 3, "reason": "Error"}),
+    "code-133": ("exit 133", "Never", "Failed", {"exitCode": 133, "reason": "Error"}),  # which nspawn has another use for
+    "late-133": ("sleep 1; exit 133", "Never", "Failed", {"exitCode": 133, "reason": "Error"}),
     "code-137": ("exit 137", "Never", "Failed", {"exitCode": 137, "reason": "Error"}),
     "fault": (FAULT, "Never", "Failed", {"exitCode": 139, "signal": 11, "reason": "Error"}),
     "on-failure": ("exit 0", "OnFailure", "Succeeded", {"exitCode": 0, "reason": "Completed"}),

@@ -105,13 +105,13 @@ def test_containers_share_processes(space: Space, lab: Lab) -> None:
     """One sees the other, and the end of one is no end of the other."""
     image = lab.image_busybox
     before = taken(lab)
-    ending = container(image, "sleep 400 & until [ -e /tmp/go ]; do sleep 0.1; done; exit 3", name="ending")
+    ending = container(image, "sleep 400 & until [ -e /tmp/go ]; do sleep 0.1; done; exit 133", name="ending")
     space.create(pod("sharing", container(image), ending, shareProcessNamespace=True))
     space.wait(is_ready, "sharing")
     assert "sleep 400" in space.exec("sharing", "ps")
     space.kubectl("exec", "sharing", "--container=ending", "--", "touch", "/tmp/go")
     of = space.wait(lambda each: bool(terminated(each, "ending")), "sharing")["sharing"]
-    assert terminated(of, "ending")["exitCode"] == 3
+    assert terminated(of, "ending")["exitCode"] == 133
     assert "sleep 400" not in space.exec("sharing", "ps")
     assert "sleep 3600" in space.exec("sharing", "ps")
     space.clear()

@@ -3,14 +3,27 @@
 #define _GNU_SOURCE
 #include "vktool.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { KEPT = 133 }; // what nspawn itself exits with for a reboot; a program that does is reported as 1
+
+/* As in linux/pidfd.h, which may be older than the kernel. */
+struct process_info {
+    uint64_t mask, cgroup;
+    uint32_t ids[11];
+    int32_t exit_code;
+};
+#define GET_INFO _IOWR(0xFF, 11, struct process_info)
+enum { INFO_EXIT = 1 << 3 };
 
 static const char READY[] = "READY=1", LEADER[] = "X_NSPAWN_LEADER_PID=";
 
@@ -112,9 +125,16 @@ static bool program_runs(pid_t leader, pid_t starter)
 
 void take_report(struct notify *notify)
 {
-    char text[PATH_MAX + 256];
-    ssize_t n = read(notify->report, text, sizeof text - 1);
+    char text[PATH_MAX + 256], control[CMSG_SPACE(sizeof(int))];
+    struct iovec part = {text, sizeof text - 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(notify->report, &message, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 
+    if (header && header->cmsg_type == SCM_RIGHTS && notify->process < 0) {
+        memcpy(&notify->process, CMSG_DATA(header), sizeof notify->process);
+        return;
+    }
     close(notify->report);
     notify->report = -1;
     notify->running = n == 0;
@@ -141,17 +161,31 @@ void check_ready(struct notify *notify, pid_t starter)
         say_ready(notify);
 }
 
-void end_notify(struct notify *notify, int status)
+/* How the machine's first process ended, where the kernel still knows (from 6.15 on); else `status`, which is nspawn's. */
+static int own_end(int process, int status)
 {
-    if (notify->report >= 0)
+    struct process_info info = {.mask = INFO_EXIT};
+
+    if (process < 0 || ioctl(process, GET_INFO, &info) < 0 || !(info.mask & INFO_EXIT))
+        return status;
+    return info.exit_code;
+}
+
+int end_notify(struct notify *notify, int status)
+{
+    while (notify->report >= 0)
         take_report(notify);
+    int end = own_end(notify->process, status);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 1 && WIFEXITED(end) && WEXITSTATUS(end) == KEPT)
+        status = end;
     if (notify->fd < 0)
-        return;
+        return status;
     take_notify(notify); // READY and what came with it are two messages
     take_notify(notify);
     if (notify->held && WIFEXITED(status) && WEXITSTATUS(status) == 0)
         say_ready(notify); // it ran and was done before it was looked at; systemd would call that a failure
     close(notify->fd);
+    return status;
 }
 
 void tell_systemd(const char *text)

@@ -173,8 +173,8 @@ static void open_passed(struct passed *passed, const char *runfile, struct ident
         die(1, "%s: %m", file);
     passed->fds[PASS_PROGRAM - PASS_PROGRAM] = own_copy();
     passed->fds[PASS_DEVICES - PASS_PROGRAM] = open_high(is(who, PRIVILEGED) ? "/dev" : "/dev/null", O_RDONLY);
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        die(1, "pipe: %m");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        die(1, "socketpair: %m");
     *report = ends[0];
     passed->fds[PASS_REPORT - PASS_PROGRAM] = raise_fd(ends[1]);
 }
@@ -424,7 +424,7 @@ static int take_options(int argc, char **argv, struct run *run, bool *init, cons
 int run(int argc, char **argv)
 {
     static struct run run = {.streams = {{.name = "stdout", .fd = -1}, {.name = "stderr", .fd = -1}, {.name = "stdout", .fd = -1}},
-                             .notify = {.fd = -1, .report = -1},
+                             .notify = {.fd = -1, .report = -1, .process = -1},
                              .door = {.terminal = -1}};
     static struct identity who;
     struct passed passed = {.any = false};
@@ -460,8 +460,7 @@ int run(int argc, char **argv)
     run.had_terminal = run.door.terminal >= 0;
     if (is_service(argv + 7))
         hold_ready(&run.notify, run.pid);
-    int status = supervise(&run, signals);
-    end_notify(&run.notify, status);
+    int status = end_notify(&run.notify, supervise(&run, signals));
     if (run.log.lost)
         dprintf(STDERR_FILENO, "%lld bytes of output were lost: the log can't be written\n", run.log.lost);
     close_log(&run.log);

@@ -51,6 +51,7 @@ struct notify {
     pid_t leader;
     bool held;
     int report; // from `init`: its end says that the program runs; -1 where there is no `init`, or it has spoken
+    int process; // a pidfd of the machine's first process, from `init`; -1 without
     bool running;
     const char *unit, *run_file; // of the container whose last limits come into force with READY
 };
@@ -207,12 +208,12 @@ void open_notify(struct notify *notify, const char *unit, const char *run_file);
 void hold_ready(struct notify *notify, pid_t child);
 /* Takes one message from it. */
 void take_notify(struct notify *notify);
-/* Takes the last word of `init`: that the program runs, or why it does not, which goes to the journal. */
+/* Takes a word of `init`: who it is, then that the program runs, or why it does not, which goes to the journal. */
 void take_report(struct notify *notify);
 /* Passes a held READY on once the machine's program runs, which is when it is not what `starter` is. */
 void check_ready(struct notify *notify, pid_t starter);
-/* The child has ended so: the last word. */
-void end_notify(struct notify *notify, int status);
+/* The child has ended so: the last word. How the program ended, as a wait status. */
+int end_notify(struct notify *notify, int status);
 /* Listens beside the run file. Dies where it can't. */
 void open_door(struct door *door, const char *runfile);
 bool has_guests(const struct door *door);
