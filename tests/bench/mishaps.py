@@ -11,7 +11,7 @@ from random import Random
 from tests.lab.lab import Lab
 from tests.lab.shell import LabError
 
-EVERY_S = (10.0, 30.0)
+EVERY_S = (5.0, 15.0)
 KILLED_S = (0.0, 8.0)
 CUT_S = (1.0, 20.0)
 

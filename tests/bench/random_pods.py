@@ -172,5 +172,7 @@ def _look(making: Making) -> Json:
     made = container(making.images["busybox"], script, name="look")
     if making.draw(st.booleans()):
         made["targetContainerName"] = making.spec["containers"][0]["name"]
-    making.truths["look"] = replace({**programs.SHORT, **programs.LONG}[script], disturbed=True, once=True, witnessed=False)
+    truth = {**programs.SHORT, **programs.LONG}[script]
+    late = programs.ABSENT.codes  # its target may have ended when it begins
+    making.truths["look"] = replace(truth, stopped=truth.stopped | late, disturbed=True, once=True, witnessed=False)
     return made

@@ -304,11 +304,11 @@ def test_leaving_pod_is_over_once_nothing_of_it_is_about_to_run(last: ContainerF
 EXPIRED = {"startTime": "1970-01-01T00:00:10Z"}
 
 
-def test_pod_past_its_deadline_goes_not_back_to_pending() -> None:
-    """Where a container backs off, nothing of it runs, and yet its host would start it again."""
-    waits = facts(stopped("main", ended(1), host_restarts=True))
-    of = pod(activeDeadlineSeconds=50, status={**EXPIRED, "phase": "Running"})
-    assert pod_status(of, view(waits, now=60.0))["phase"] == "Running"
+@pytest.mark.parametrize("leaving", [False, True])
+def test_phase_of_a_pod_past_its_deadline_is_that_of_any_pod_until_it_has_ended(leaving: bool) -> None:
+    """A Pod whose init containers run is Pending, whether it was let live or not."""
+    of = pod(initContainers=[container("init")], activeDeadlineSeconds=50, status=EXPIRED, leaving=leaving)
+    assert pod_status(of, view(facts(running("init")), now=60.0))["phase"] == "Pending"
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_pod_past_its_deadline_goes_not_back_to_pending() -> None:
     [
         (None, "Failed", "DeadlineExceeded"),
         (facts(running()), "Running", None),
-        (facts(stopped("main", ended(1), ended(1), host_restarts=True)), "Pending", None),
+        (facts(stopped("main", ended(1), ended(1), host_restarts=True)), "Running", None),
         (facts(stopped("main", ended(0))), "Failed", "DeadlineExceeded"),
     ],
     ids=["nothing", "it runs", "its host would restart it", "it has ended"],

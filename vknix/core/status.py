@@ -33,7 +33,7 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
     beside = [container_status(of) for of in each if of.member.kind is Kind.EPHEMERAL]
     again = any(of.comes_again for of in regular) or (row(pod, view.now) is Row.WANTED and rounds.is_ending(pod, view.facts))
     fails = failing(pod, view.now) if row(pod, view.now) is Row.FAILING else None
-    phase = _failing_phase(pod, view, statuses, before) if fails is not None else _phase(pod, view, statuses, before, again=again)
+    phase = "Failed" if fails is not None and not _is_alive(view) else _phase(pod, view, statuses, before, again=again)
     if phase in ("Succeeded", "Failed") and any("running" in status["state"] for status in beside):
         phase = "Running"  # they are about to be stopped, and what is told of an ended Pod is told for ever
     failed = fails if phase == "Failed" else None
@@ -100,12 +100,9 @@ def _addresses(pod: Pod, view: View) -> dict[str, Any]:
 Before = list[tuple[Member, dict[str, Any]]]
 
 
-def _failing_phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before) -> str:
-    """It has failed once nothing of it runs or will be run again by its host."""
-    if view.facts is None or not any(is_alive(seen) for seen in view.facts.containers.values()):
-        return "Failed"
-    runs = any("running" in status["state"] for status in (*statuses, *(of for _, of in before)))
-    return "Running" if runs or pod.phase == "Running" else "Pending"
+def _is_alive(view: View) -> bool:
+    """Something of it runs, or is about to."""
+    return view.facts is not None and any(is_alive(seen) for seen in view.facts.containers.values())
 
 
 def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before, *, again: bool) -> str:
@@ -119,7 +116,7 @@ def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before,
     running = sum("running" in status["state"] for status in (*statuses, *sidecars)) + _hooking(view)
     waiting = sum(_waits(status) for status in statuses)
     waiting += sum(_waits(status) or "running" in status["state"] for member, status in before if member.kind is Kind.INIT)
-    alive = view.facts is not None and any(is_alive(seen) for seen in view.facts.containers.values())
+    alive = _is_alive(view)
     if failed_init(pod, view.facts) and not alive:
         return "Failed"
     if waiting:
