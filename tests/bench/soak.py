@@ -207,7 +207,7 @@ def soak(lab: Lab, plan: Plan) -> list[str]:
     begun = _begun(lab)
     for name, (case, seen) in run.told.items():
         forced = truths.was_forced(seen, forced=case.treatment.forced)
-        if found := list(truths.starts(seen[-1], case.truths, begun.get(name, {}), forced=forced)):
+        if found := list(truths.starts(seen[-1], case.truths, begun.get(name, {}), forced=forced, cut=plan.cut)):
             run.wrong[name] += found
             _leave(case, seen, plan.out)
     broken = dict(run.wrong)

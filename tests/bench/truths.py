@@ -59,14 +59,19 @@ def last_word(seen: Sequence[Json], *, forced: bool) -> list[str]:
     return [f"gone in phase {last.get('phase')}"]
 
 
-def starts(pod: Json, truths: Mapping[str, Truth], seen: Mapping[str, Mapping[str, int]], *, forced: bool) -> Iterator[str]:
-    """`seen`: by host, how often each container of the Pod began there by the host's own word."""
+def starts(
+    pod: Json, truths: Mapping[str, Truth], seen: Mapping[str, Mapping[str, int]], *, forced: bool, cut: bool = False
+) -> Iterator[str]:
+    """`seen`: by host, how often each container of the Pod began there by the host's own word.
+
+    `cut`: a host that was cut off may have started again by itself what is in a Pod that was deleted meanwhile.
+    """
     for name, truth in truths.items():
         on = {host: count for host, by_name in seen.items() if (count := by_name.get(name, 0))}
         if len(on) > 1:
             yield f"{name}: began on {' and '.join(sorted(on))}"
         began, told = sum(on.values()), attempts(pod, name)
-        if began > told and not forced:
+        if began > told and not forced and (truth.once or not cut):
             yield f"{name}: began {began} times, and {told} were told"
         lacking = told - began
         if truth.witnessed and lacking > 0 and not truth.disturbed and truth.codes and not _was_stopped(pod, name, truth):

@@ -145,6 +145,14 @@ def test_crash_loop_says_what_the_kubelet_says() -> None:
     assert (made["restartCount"], made["ready"]) == (3, False)
 
 
+@pytest.mark.parametrize("leaving", [False, True])
+def test_what_begins_again_against_its_policy_was_never_told_to_have_ended(leaving: bool) -> None:
+    """A probe has ended it, with 0 under OnFailure: the API server takes no end back, also where its Pod is deleted meanwhile."""
+    preparing = ContainerFacts("main", State.PREPARING, 1, id="id-1", exits=(ended(0),), streak=1)
+    made = status(pod(restart="OnFailure", leaving=leaving), view(facts(preparing)))
+    assert (list(made["state"]), made["lastState"]) == (["waiting"], WENT_WELL)
+
+
 def test_an_attempt_that_is_being_made_backs_off_until_it_runs() -> None:
     ends = tuple(ended(1, attempt) for attempt in (2, 3))
     preparing = ContainerFacts("main", State.PREPARING, 4, id="id-4", exits=ends, streak=4)

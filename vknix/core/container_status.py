@@ -189,7 +189,7 @@ def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
         return {**states, "state": {"waiting": waiting}, "lastState": _terminated(of, ended)}
     # The API server refuses that what it was told to have ended for good runs again.
     for_good = of.member.kind is not Kind.INIT and not restart.may_restart(of.member, ended.code)
-    if of.comes_again and (for_good or of.unreadable is not None):
+    if (for_good and seen.state is State.PREPARING) or (of.comes_again and (for_good or of.unreadable is not None)):
         return {**states, "state": {"waiting": _waiting(of)}, "lastState": _terminated(of, ended)}
     if waits and restart.due(seen, ended) > ended.finished:
         return {**states, "state": {"waiting": _crash_loop(of, seen)}, "lastState": _terminated(of, ended)}
