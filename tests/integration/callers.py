@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 from tests.lab import pki
 from tests.lab.lab import Lab
@@ -53,3 +54,14 @@ def api_server(lab: Lab) -> Caller:
     """With the API server's own certificate."""
     names = (lab.layout.pki / f"apiserver-kubelet-client.{kind}" for kind in ("crt", "key"))
     return Caller(lab, pki.Identity(*names))
+
+
+def serial(lab: Lab) -> str:
+    """Of the certificate that the node shows now; it is verified."""
+    context = ssl.create_default_context(cafile=lab.layout.pki / "ca.crt")
+    connection = http.client.HTTPSConnection(lab.address, KUBELET_PORT, context=context, timeout=20)
+    connection.connect()
+    try:
+        return str(cast("ssl.SSLSocket", connection.sock).getpeercert()["serialNumber"])  # type: ignore[index] # it was verified
+    finally:
+        connection.close()

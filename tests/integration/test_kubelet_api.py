@@ -9,18 +9,16 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from tests.integration import callers
 from tests.integration.build import Space, container, host_of, is_ready, pod
-from tests.integration.callers import Answer, Caller
+from tests.integration.callers import Answer, Caller, serial
 from tests.kubelet.routes import routes
 from tests.lab import pki
 from tests.lab.lab import Lab
 from tests.lab.shell import wait_for
-from tests.lab.vknixproc import KUBELET_PORT
 
 pytestmark = pytest.mark.lab
 
@@ -215,14 +213,14 @@ def test_replaced_certificate_is_served_without_a_restart(
     shared: Space, talking: str, serving: pki.Identity, tmp_path: Path
 ) -> None:
     lab, process = shared.lab, shared.lab.vknix.pid
-    before = _serial(lab)
+    before = serial(lab)
     follow = [str(lab.layout.bin / "kubectl"), f"--kubeconfig={lab.layout.admin_kubeconfig}", f"--namespace={shared.name}"]
     with subprocess.Popen([*follow, "logs", talking, "--follow"], stdout=subprocess.PIPE) as follower:
         try:
             assert follower.stdout is not None
             assert follower.stdout.readline() == b"hello\n"
             _issue(lab, tmp_path, serving)
-            wait_for(lambda: _serial(lab) != before, "the new certificate is served", timeout_s=RELOADED_S)
+            wait_for(lambda: serial(lab) != before, "the new certificate is served", timeout_s=RELOADED_S)
             assert shared.logs(talking) == "hello\n"
             assert follower.poll() is None  # connections that are open live on
         finally:
@@ -239,15 +237,3 @@ def _issue(lab: Lab, folder: Path, into: pki.Identity) -> None:
     )
     fresh.key.rename(into.key)
     fresh.cert.rename(into.cert)
-
-
-def _serial(lab: Lab) -> str:
-    """Of the certificate that the node shows now."""
-    address = (lab.address, KUBELET_PORT)
-    context = ssl.create_default_context(cafile=lab.layout.pki / "ca.crt")
-    connection = http.client.HTTPSConnection(*address, context=context, timeout=20)
-    connection.connect()
-    try:
-        return str(cast("ssl.SSLSocket", connection.sock).getpeercert()["serialNumber"])  # type: ignore[index] # it was verified
-    finally:
-        connection.close()
