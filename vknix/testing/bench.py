@@ -9,8 +9,11 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
+
 from vknix.core import inputs as needed
 from vknix.core import pod as pods
+from vknix.core.container import Resources
 from vknix.core.facts import ContainerFacts, HostFacts, HostName, HostState, ImageState, PodFacts, State, Uid
 from vknix.core.fetched import Fetched, Surroundings
 from vknix.core.inputs import Inputs
@@ -19,6 +22,8 @@ from vknix.provider import ExecRequest, HostSeen, Listed, Place, PodGone, PodSee
 
 T = TypeVar("T")
 NAME = "main"  # of the container of each Pod here
+FOREVER = ("sleep", "1000000")
+UNUSED_PORT = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,3 +220,29 @@ async def process(bench: Bench, *, tidy: bool = True) -> AsyncIterator[Process]:
             for uid in list(made.pods) if tidy and made.listed() else ():
                 await made.remove(uid)
             following.cancel()
+
+
+async def run_to_its_end(of: Process, *command: str, restart: str = "Never") -> tuple[Pod, ContainerFacts]:
+    pod = of.pod(*command, restart=restart)
+    await of.run(pod)
+    return pod, await of.state(pod, State.STOPPED)
+
+
+async def raises(kind: type[Exception], asked: Awaitable[object]) -> None:
+    try:
+        await asked
+    except kind:
+        return
+    raise AssertionError(f"{kind.__name__} was to be raised")
+
+
+def asking(pod: Pod, cpu: str) -> Pod:
+    """The same Pod with another request."""
+    container = msgspec.structs.replace(pod.spec.containers[0], resources=Resources(requests={"cpu": cpu}))
+    return msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, containers=[container]))
+
+
+async def dial(of: Process, pod: Pod, host: HostName) -> None:
+    address = next(iter(of.pods[pod.uid].addresses), "127.0.0.1")
+    async with of.provider.dial(pod.uid, host, address, UNUSED_PORT):
+        pass
