@@ -26,14 +26,34 @@ ODD_S = 0.5  # what has no answer by then counts as having none
 MAX_ANSWER = 16 * 1024
 # What a kubelet, too, answers so: the request is right, and what it asks for can't be had.
 NO_FAULT_OF_THE_REQUEST = re.compile(
-    r'container not found \("|this node does not support|checkpointing of .* failed|is not running'
+    r'container not found \("|this node does not support|checkpointing of .* failed|is not running|executable file not found'
 )
 
 ROUTES = routes()
 NAMED = {"namespace": "ns", "pod": "p", "container": "c", "uid": "x"}
 odd_text = st.one_of(
     st.text(max_size=20),
-    st.sampled_from(("..", ".", "", "%00", "%2e%2e%2f", "%", "%zz", "%ff%fe", "a" * 2000, "ns", "p", "c", "ü", "\t", "a;b", "//")),
+    st.sampled_from(
+        (
+            "..",
+            ".",
+            "",
+            "%00",
+            "%2e%2e%2f",
+            "%",
+            "%zz",
+            "%ff%fe",
+            "a" * 2000,
+            "ns",
+            "p",
+            "c",
+            "ü",
+            "\udcff\udcfe",
+            "\t",
+            "a;b",
+            "//",
+        )
+    ),
 )
 segments = st.lists(odd_text, max_size=5).map(lambda parts: "/" + "/".join(parts))
 names = st.sampled_from(
@@ -110,7 +130,7 @@ def request(method: str, path: str, query: Iterable[tuple[str, str]], of: Iterab
     of = list(of)
     of += [] if any(name == "Host" for name, _ in of) else [("Host", "node")]
     lines = [f"{method} {path}{'?' + asked if asked else ''} HTTP/1.1", *(f"{name}: {value}" for name, value in of)]
-    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogatepass") + body
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body
 
 
 def check(told: Answer | None) -> None:
@@ -128,6 +148,10 @@ def check(told: Answer | None) -> None:
     ("GET", "/exec/ns/p/c"), "GET", [("output", "1")], [("Host", "n"), ("Connection", "Upgrade"), ("Upgrade", "websocket")], b""
 )
 @example(("GET", "/exec/ns/p/c"), "POST", [("output", "1")], [("Host", "n"), ("Content-Length", "5")], b"x")
+@example(("GET", "/logs/"), "GET", [("query", "\udcff"), ("pattern", "\udcff")], [], b"")
+@example(("GET", "/run/ns/p/c"), "POST", [("cmd", "\udcff")], [], b"")
+@example(("GET", "/run/ns/p/c"), "POST", [("cmd", "echo%20%00%ff")], [], b"")
+@example(("GET", "/run/ns/p/c"), "POST", [("cmd", "")], [], b"")
 async def test_each_route_survives_odd_requests(
     kubelet: Kubelet,
     route: tuple[str, str],

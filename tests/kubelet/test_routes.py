@@ -90,6 +90,8 @@ ANSWERS: list[Any] = [
     pytest.param("GET", "/pods", 200, '{"kind":"PodList","items":[]}', id="pods"),
     pytest.param("GET", "/attach/ns/p/c", 400, "you must specify at least 1 of stdin, stdout, stderr", id="attach-nothing"),
     pytest.param("GET", "/attach/ns/p/c?output=1", 400, "missing upgrade headers in request", id="attach-without-upgrade"),
+    pytest.param("POST", "/exec/ns/p/c?output=1&command=a%00b", 400, "NUL character", id="exec-of-a-nul"),
+    pytest.param("POST", "/run/ns/p/c?cmd=a%20%00", 400, "NUL character", id="run-of-a-nul"),
     pytest.param("POST", "/attach/ns/q/c?output=1", 404, "pod does not exist", id="attach-unknown-pod"),
     pytest.param("POST", "/attach/ns/p/d?output=1", 500, 'container not found ("d")', id="attach-unknown-container"),
     pytest.param("POST", "/attach/ns/p/0-0/c?output=1", 500, 'container not found ("c")', id="attach-other-uid"),

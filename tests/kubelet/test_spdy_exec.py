@@ -53,6 +53,7 @@ OUTCOMES: list[Any] = [
     pytest.param(("exit", "7"), {"reason": "NonZeroExitCode", "code": "7"}, id="exit-7"),
     pytest.param(("exit", "137"), {"reason": "NonZeroExitCode", "code": "137"}, id="killed"),
     pytest.param(("nope",), {"reason": "InternalError", "text": 'command in container: "nope": executable'}, id="no-program"),
+    pytest.param((), {"reason": "InternalError", "text": "no command was given"}, id="no-command"),
     pytest.param(("vanish",), {"reason": "InternalError", "text": "host red does not answer"}, id="lost-host"),
     pytest.param(("absent",), {"reason": "InternalError", "text": "just ended"}, id="container-gone"),
     pytest.param(("bug",), {"reason": "InternalError", "text": "vknix itself failed"}, id="bug"),

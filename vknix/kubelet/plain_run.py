@@ -5,7 +5,7 @@ from typing import Final
 from aiohttp import web
 
 from vknix.errors import Refused
-from vknix.kubelet.target import Backend, Rejection, Target
+from vknix.kubelet.target import Backend, Rejection, Target, words
 from vknix.provider import ExecRequest, Size
 
 MAX_OUTPUT: Final = 16 * 1024 * 1024  # as containerd's
@@ -44,7 +44,7 @@ class _Output:
 
 async def serve_run(request: web.Request, target: Target, container: str, backend: Backend) -> web.Response:
     """The command is split at spaces, for there is no other way to say it. A code other than 0 is an error, with what it wrote."""
-    argv = tuple(request.query.get("cmd", "").split(" "))
+    argv = words(request.query.get("cmd", "").split(" "))
     command = ExecRequest(target.pod.uid, container, argv, stdin=False, stdout=True, stderr=True, tty=False)
     output = _Output()
     try:

@@ -91,6 +91,14 @@ class Target:
         return self.facts.host
 
 
+def words(of: Iterable[str]) -> tuple[str, ...]:
+    """A command's; Rejection for what no process can be given."""
+    argv = tuple(of)
+    if any("\0" in word for word in argv):
+        raise Rejection(400, "a command can't have a NUL character in it")
+    return argv
+
+
 Lookup = Callable[[str, str], Target | None]  # namespace, name
 
 

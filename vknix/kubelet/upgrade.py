@@ -7,10 +7,10 @@ from typing import Final
 from aiohttp import web
 
 from vknix.kubelet import channels, spdy_carrier
-from vknix.kubelet.channels import Channel, Outcome
+from vknix.kubelet.channels import Channel, Failed, Outcome
 from vknix.kubelet.spdy_carrier import serve_spdy
 from vknix.kubelet.streams import ClientStreams, Run, run_attach, run_exec
-from vknix.kubelet.target import Backend, Rejection, Target
+from vknix.kubelet.target import Backend, Rejection, Target, words
 from vknix.kubelet.websocket_carrier import serve_websocket
 from vknix.provider import AttachRequest, ExecRequest
 
@@ -45,11 +45,11 @@ def options(query: Mapping[str, str]) -> Options:
 async def serve_exec(request: web.Request, target: Target, container: str, wants: Options, backend: Backend) -> web.StreamResponse:
     """Refuses before the upgrade what can be refused; after it, the error channel says all."""
     host = target.running_on(container)
-    argv = tuple(request.query.getall("command", ()))
+    argv = words(request.query.getall("command", ()))
     command = ExecRequest(target.pod.uid, container, argv, wants.stdin, wants.stdout, wants.stderr, wants.tty)
 
     async def run(streams: ClientStreams) -> Outcome:
-        return await run_exec(backend, command, host, streams)
+        return await run_exec(backend, command, host, streams) if argv else Failed("no command was given")
 
     return await _serve(request, wants, run)
 
