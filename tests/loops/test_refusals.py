@@ -154,7 +154,7 @@ async def test_store_path_that_nobody_has_is_pulled_again_and_again(world: World
         await until(lambda: {"Pulling", "Failed"} <= set(world.reasons("web")))
         assert world.phase("web") == "Pending"
         for host in world.hosts.values():
-            host.missing.clear()
+            host.images.missing.clear()
         await world.runs("web")
     assert ("Failed", "Error: ErrImagePull") in world.events("web")
 

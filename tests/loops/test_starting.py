@@ -46,7 +46,7 @@ async def test_pod_on_its_hosts_network_is_told_as_that_host_and_probed_there(wo
 
 
 async def test_events_tell_the_start_as_a_kubelet_does(world: World) -> None:
-    world.hosts["blue"].fetch_s = 0.2
+    world.hosts["blue"].images.fetch_s = 0.2
     world.put(pod("web"))
     async with world.process():
         await world.runs("web")

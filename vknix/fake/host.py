@@ -6,23 +6,19 @@ rebooted.
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
-from typing import Any
 
 from vknix.core import inputs as needed
 from vknix.core import pod as pods
 from vknix.core import resources, restart
 from vknix.core.facts import (
-    ContainerFacts,
     Exit,
     HostFacts,
     HostName,
     HostState,
-    ImageFacts,
-    ImageState,
     PodFacts,
     Reason,
     State,
@@ -30,109 +26,11 @@ from vknix.core.facts import (
     Uid,
 )
 from vknix.core.fetched import FileKey
-from vknix.core.handlers import DEFAULT, Handler
 from vknix.core.inputs import Inputs
-from vknix.core.pod import Member, Pod
+from vknix.core.pod import Pod
 from vknix.errors import Refused
+from vknix.fake.container import Answer, Container, Forward, Images, PodThere, Wire, output_of
 from vknix.provider import HostSeen, Listed, Place, PodGone, PodSeen, Seen
-
-Answer = Callable[[bytes], bytes]  # what a program that listens says to each piece that it is sent
-
-
-@dataclass(slots=True)
-class Wire:
-    """A connection to such a program. It is at its end when all that was answered has been read."""
-
-    answer: Answer
-    pending: bytes = b""
-
-    async def read(self, limit: int) -> bytes:
-        piece, self.pending = self.pending[:limit], self.pending[limit:]
-        return piece
-
-    async def write(self, data: bytes) -> None:
-        self.pending += self.answer(data) if data else b""
-
-
-class Forward:
-    """provider.Duplex to such a program, which ends when its client does."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-        self._pending = b""
-        self._ended = False
-        self._news = asyncio.Event()
-
-    async def read(self, limit: int) -> bytes:
-        while not self._pending and not self._ended:
-            self._news.clear()
-            await self._news.wait()
-        piece, self._pending = self._pending[:limit], self._pending[limit:]
-        return piece
-
-    async def write(self, data: bytes) -> None:
-        self._pending += self._answer(data)
-        self._news.set()
-
-    async def end(self) -> None:
-        self._ended = True
-        self._news.set()
-
-
-@dataclass(slots=True)
-class Container:
-    """`timer` is of the next restart while it is stopped, of the kill while it is stopping. Each attempt has its own `files`."""
-
-    name: str
-    member: Member
-    stdin: bool = False
-    stdin_once: bool = False
-    argv: tuple[str, ...] = ()
-    state: State = State.STOPPED
-    id: str = ""
-    started: float | None = None
-    exits: list[Exit] = field(default_factory=list)
-    logs: list[list[tuple[float, bytes]]] = field(default_factory=list)  # by attempt: lines with their times
-    timer: asyncio.TimerHandle | None = None
-    files: set[str] = field(default_factory=set)
-    ports: dict[int, Answer] = field(default_factory=dict)
-    resources: Mapping[str, Any] | None = None
-
-    @property
-    def runs(self) -> bool:
-        return self.state in (State.RUNNING, State.STOPPING)
-
-    def facts(self) -> ContainerFacts:
-        stopped = self.state is State.STOPPED
-        return ContainerFacts(
-            name=self.name,
-            state=self.state,
-            attempt=len(self.logs) - 1,
-            id="" if stopped else self.id,
-            started=None if stopped else self.started,
-            exits=tuple(self.exits[-2:]),
-            streak=restart.streak(tuple(self.exits)),
-            host_restarts=stopped and self.timer is not None,
-            image=self.member.container.image if not stopped or self.timer is not None else "",
-            resources=self.resources,
-        )
-
-    def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        self.timer = timer
-
-
-@dataclass(slots=True)
-class _Pod:
-    uid: Uid
-    namespace: str
-    name: str
-    roots: tuple[StorePath, ...]
-    addresses: tuple[str, ...] = ()
-    containers: dict[str, Container] = field(default_factory=dict)
-    since: float = inf
-    handler: Handler = DEFAULT
 
 
 class FakeHost:
@@ -162,17 +60,14 @@ class FakeHost:
             pods=pods,
             controllers=frozenset({"cpu", "memory", "pids"}),
         )
-        self.missing = {StorePath(path) for path in missing}
-        self.fetch_s = fetch_s
+        self.images = Images({StorePath(path) for path in missing}, fetch_s, retry_s, self._fetched)
         self.epoch = 0
         self.booted = time.time()
         self.volumes: dict[tuple[Uid, FileKey], bytes] = {}
         self.filled: dict[Uid, dict[str, int]] = {}
         self.news = asyncio.Event()  # set at the next change, and then replaced
         self._ladder_s = ladder_s
-        self._retry_s = retry_s
-        self._pods: dict[Uid, _Pod] = {}
-        self._images: dict[StorePath, ImageFacts] = {}
+        self._pods: dict[Uid, PodThere] = {}
         self._told: dict[Uid, PodFacts] = {}
         self._followers: list[Callable[[Seen], None]] = []
 
@@ -250,10 +145,11 @@ class FakeHost:
             self._followers.remove(tell)
 
     def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
-        of = self._pods.setdefault(pod.uid, _Pod(pod.uid, pod.namespace, pod.name, needed.closures(pod), handler=inputs.handler))
-        lacking = [root for root in of.roots if not self._has(root)]
+        new = PodThere(pod.uid, pod.namespace, pod.name, needed.closures(pod), handler=inputs.handler)
+        of = self._pods.setdefault(pod.uid, new)
+        lacking = [root for root in of.roots if not self.images.has(root)]
         for root in lacking:
-            self._fetch(root)
+            self.images.fetch(root)
         if not lacking:
             of.addresses, of.since = place.addresses, min(of.since, time.time())
             members = {member.name: member for member in pods.members(pod)}
@@ -297,21 +193,18 @@ class FakeHost:
 
     def connect(self, address: str, port: int) -> Wire:
         """Refused where no container that runs listens there."""
-        for of in self._pods.values():
-            for container in of.containers.values() if address in (of.addresses or (self.facts.address,)) else ():
-                if port in container.ports and container.state in (State.RUNNING, State.STOPPING):
-                    return Wire(container.ports[port])
-        raise Refused("", f"dial tcp {address}:{port}: connection refused")
+        there = (of for of in self._pods.values() if address in (of.addresses or (self.facts.address,)))
+        answers = [answer for of in there if (answer := of.listens(port)) is not None]
+        if not answers:
+            raise Refused("", f"dial tcp {address}:{port}: connection refused")
+        return Wire(answers[0])
 
     def forward(self, uid: Uid, port: int) -> Forward:
         """The same on the Pod's localhost."""
-        of = self._pods.get(uid)
-        for container in of.containers.values() if of is not None else ():
-            if container.runs and port in container.ports:
-                return Forward(container.ports[port])
-            if container.runs and container.argv[0].endswith("nc") and str(port) in container.argv:
-                return Forward(lambda data: data)
-        raise Refused("", f"dial tcp4 127.0.0.1:{port}: connect: connection refused")
+        answer = self._pods[uid].listens(port) if uid in self._pods else None
+        if answer is None:
+            raise Refused("", f"dial tcp4 127.0.0.1:{port}: connect: connection refused")
+        return Forward(answer)
 
     # How it goes about it
 
@@ -321,11 +214,10 @@ class FakeHost:
         tell(Listed(self.facts.name))
         tell(HostSeen(self.facts))
 
-    def _seen(self, of: _Pod) -> PodSeen:
+    def _seen(self, of: PodThere) -> PodSeen:
         containers = {name: each.facts() for name, each in of.containers.items() if each.logs}
-        images = {root: self._images[root] for root in of.roots if root in self._images}
         about = (of.uid, self.facts.name, of.namespace, of.name, of.addresses)
-        return PodSeen(PodFacts(*about, containers, images, of.since, of.handler))
+        return PodSeen(PodFacts(*about, containers, self.images.of(of.roots), of.since, of.handler))
 
     def _tell(self, seen: Seen | None = None) -> None:
         """A host that is lost says nothing, but that it is lost. Of a Pod it says what has changed."""
@@ -346,27 +238,12 @@ class FakeHost:
         self.news.set()
         self.news = asyncio.Event()
 
-    def _has(self, root: StorePath) -> bool:
-        return root in self._images and self._images[root].state is ImageState.PRESENT
-
-    def _fetch(self, root: StorePath) -> None:
-        """Unless that is under way, or failed a moment ago."""
-        known = self._images.get(root)
-        if known is None or (known.state is ImageState.FAILED and (known.retry_at or 0) <= time.time()):
-            self._images[root] = ImageFacts(root, ImageState.PULLING)
-            asyncio.get_running_loop().call_later(self.fetch_s, self._fetched, root)
-
     def _fetched(self, root: StorePath) -> None:
-        if root in self.missing:
-            message = f"no such store path anywhere: {root}"
-            self._images[root] = ImageFacts(root, ImageState.FAILED, message, retry_at=time.time() + self._retry_s)
-        else:
-            self._images[root] = ImageFacts(root, ImageState.PRESENT, took_s=self.fetch_s)
         for of in self._pods.values():
             if root in of.roots:
                 self._tell(self._seen(of))
 
-    def _start(self, of: _Pod, container: Container) -> None:
+    def _start(self, of: PodThere, container: Container) -> None:
         """Never disturbs an attempt that is there."""
         if container.state is State.STOPPED:
             container.set_timer(None)
@@ -376,7 +253,7 @@ class FakeHost:
             self._tell(self._seen(of))
             asyncio.get_running_loop().call_soon(self._begin, of, container, container.id)
 
-    def _begin(self, of: _Pod, container: Container, attempt: str) -> None:
+    def _begin(self, of: PodThere, container: Container, attempt: str) -> None:
         if container.id != attempt or container.state is not State.PREPARING:
             return
         try:
@@ -391,7 +268,7 @@ class FakeHost:
             self._end(of, container, code)
 
     def _end(
-        self, of: _Pod, container: Container, code: int, *, signal: int = 0, reason: Reason | None = None, message: str = ""
+        self, of: PodThere, container: Container, code: int, *, signal: int = 0, reason: Reason | None = None, message: str = ""
     ) -> None:
         asked = container.state is State.STOPPING
         number, why = len(container.logs) - 1, reason or (Reason.ERROR if code else Reason.COMPLETED)
@@ -403,7 +280,7 @@ class FakeHost:
             container.timer = asyncio.get_running_loop().call_later(wait_s, self._start, of, container)
         self._tell(self._seen(of))
 
-    def _stop(self, of: _Pod, container: Container, after_s: float) -> None:
+    def _stop(self, of: PodThere, container: Container, after_s: float) -> None:
         """`cat` heeds SIGTERM; `sleep` is deaf to it, as any process 1 without a handler."""
         loop = asyncio.get_running_loop()
         if container.state is State.STOPPED:
@@ -418,24 +295,6 @@ class FakeHost:
                 loop.call_soon(self._heed, of, container, container.id)
         self._tell(self._seen(of))
 
-    def _heed(self, of: _Pod, container: Container, attempt: str) -> None:
+    def _heed(self, of: PodThere, container: Container, attempt: str) -> None:
         if container.id == attempt and container.state is State.STOPPING:
             self._end(of, container, 143, signal=15)
-
-
-def output_of(argv: tuple[str, ...], files: Collection[str]) -> tuple[bytes, int | None]:
-    """What a program prints, and its exit code; None: it runs until somebody ends it. Refused where there is no such program."""
-    match argv[0].rpartition("/")[2], *argv[1:]:
-        case "true", *_:
-            return b"", 0
-        case "false", *_:
-            return b"", 1
-        case "echo", *words:
-            return f"{' '.join(words)}\n".encode(), 0
-        case "test", "-e", path:
-            return b"", int(path not in files)
-        case "test", "!", "-e", path:
-            return b"", int(path in files)
-        case (("cat" | "sleep" | "init" | "nc"), *_):
-            return b"", None
-    raise Refused("", f'exec: "{argv[0]}": executable file not found in $PATH')

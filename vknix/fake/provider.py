@@ -16,7 +16,8 @@ from vknix.core.pod import Pod
 from vknix.core.resources import Amounts
 from vknix.core.usage import HostUsage, PodDisk
 from vknix.errors import Deposed, NotFound, Refused, Unreachable
-from vknix.fake.host import Container, FakeHost, output_of
+from vknix.fake.container import Container, output_of
+from vknix.fake.host import FakeHost
 from vknix.fake.usage import disk_of, journal, usage_of
 from vknix.provider import AttachRequest, Connection, Duplex, ExecRequest, JournalQuery, Localhost, LogOptions, Place, Seen, Streams
 
