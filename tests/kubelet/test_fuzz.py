@@ -193,6 +193,8 @@ async def test_what_is_no_http_is_refused(kubelet: Kubelet, sent: bytes) -> None
 
 BIG = [
     pytest.param(b"GET /" + b"a" * (2 << 20) + b" HTTP/1.1\r\nHost: n\r\n\r\n", id="a-path-of-2-MiB"),
+    pytest.param(b"GET /pods HTTP/1.1\r\nHost: n\r\nX: " + b"a" * 8200 + b"\r\n\r\n", id="a-header-of-8200-bytes"),
+    pytest.param(b"GET /pods HTTP/1.1\r\nHost: n\r\n" + b"X: y\r\n" * 129 + b"\r\n", id="129-headers-more"),
     pytest.param(b"GET /pods HTTP/1.1\r\nHost: n\r\nX: " + b"a" * (2 << 20) + b"\r\n\r\n", id="a-header-of-2-MiB"),
     pytest.param(b"GET /pods HTTP/1.1\r\nHost: n\r\n" + b"X: y\r\n" * 100_000 + b"\r\n", id="a-hundred-thousand-headers"),
 ]
@@ -209,6 +211,12 @@ async def test_headers_have_a_limit(kubelet: Kubelet, sent: bytes) -> None:
                 said = b"HTTP/1.1 400 "
     assert said.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ")), said[:200]
     await lives(kubelet)
+
+
+async def test_a_command_may_be_long(kubelet: Kubelet) -> None:
+    """It is in the first line."""
+    told = await answer(kubelet, request("POST", "/run/ns/p/c", [("cmd", "echo%20" + "a" * 900_000)], [], b""))
+    assert told == Answer(200, "a" * 900_000 + "\n")
 
 
 SPDY_HEAD = (
