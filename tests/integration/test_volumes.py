@@ -206,24 +206,27 @@ def test_closure_that_nobody_has_is_like_an_image(space: Space) -> None:
     space.wait(lambda of: waiting(of) in ("ErrImagePull", "ImagePullBackOff"), "lacks", timeout_s=60)
 
 
-@pytest.fixture
-def local(space: Space) -> Iterator[Host]:
-    """The host of a persistent volume of kind local that is claimed as `data`; its directory is not there yet."""
+def persistent(space: Space, claim: str) -> tuple[Host, Json]:
+    """Makes a volume of kind local for a claim of that name: its host, where its directory is not yet, and the claim's spec."""
     host = space.lab.hosts[-1]
     hosts = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE, host.name]}
     size = {"storage": "1Mi"}
     where = {
         "local": {"path": "/var/tmp/vknix-local"},
         "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [hosts]}]}},
-        "claimRef": {"namespace": space.name, "name": "data"},
+        "claimRef": {"namespace": space.name, "name": claim},
     }
     common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
     there = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": space.name}}
-    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}}
-    space.create(
-        {**there, "spec": {**common, "capacity": size, "persistentVolumeReclaimPolicy": "Retain", **where}},
-        {**claim, "spec": {**common, "volumeName": space.name, "resources": {"requests": size}}},
-    )
+    space.create({**there, "spec": {**common, "capacity": size, "persistentVolumeReclaimPolicy": "Retain", **where}})
+    return host, {**common, "volumeName": space.name, "resources": {"requests": size}}
+
+
+@pytest.fixture
+def local(space: Space) -> Iterator[Host]:
+    """The host of a volume of kind local that is claimed as `data`."""
+    host, spec = persistent(space, "data")
+    space.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec})
     yield host
     host.run("rm -rf /var/tmp/vknix-local")
     space.lab.kubectl("delete", "persistentvolume", space.name, "--wait=false")
@@ -243,6 +246,18 @@ def test_local_volume_is_mounted_on_its_host_once_it_is_there(space: Space, loca
     read = space.run(user("reader", "cat /v/file; (echo x > /v/file) 2> /dev/null || echo refused", readOnly=True))
     assert (host_of(read), space.logs("reader")) == (local.name, "kept\nrefused\n")
     assert local.run("cat /var/tmp/vknix-local/file") == "kept\n"
+
+
+def test_volume_by_a_template_is_the_claim_that_is_made_of_it(space: Space) -> None:
+    host, spec = persistent(space, "own-v")
+    host.run("mkdir /var/tmp/vknix-local; echo there > /var/tmp/vknix-local/file")
+    try:
+        main = container(space.lab.image_busybox, "cat /v/file", volumeMounts=[mount("v", "/v")])
+        ended = space.run(pod("own", main, volumes=[volume("v", ephemeral={"volumeClaimTemplate": {"spec": spec}})]))
+        assert (phase(ended), host_of(ended), space.logs("own")) == ("Succeeded", host.name, "there\n")
+    finally:
+        host.run("rm -rf /var/tmp/vknix-local")
+        space.lab.kubectl("delete", "persistentvolume", space.name, "--wait=false")
 
 
 def test_nfs_that_a_host_can_not_mount_says_what_the_host_lacks(space: Space) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.unit.build import container, inputs, parses, plan, pod
+from tests.unit.build import UID, container, inputs, parses, plan, pod
 from vknix.core import claims
 from vknix.core.claims import Claim, ClaimObject
 from vknix.core.facts import HostName
@@ -74,6 +74,37 @@ def test_what_is_mounted_for_a_claim(volume: dict[str, Any], read_only: bool, ex
 def test_a_claim_that_can_not_be_mounted_says_why(found: Claim | None, why: str) -> None:
     with pytest.raises(Refused) as refused:
         inputs(user(), Fetched(claims={"data": found}))
+    assert (refused.value.field, refused.value.reason) == ("spec.volumes[0]", "FailedMount")
+    assert why in refused.value.why
+
+
+EPHEMERAL = pod(container(), volumes=[{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}])
+
+
+def made_for(uid: str, *, controller: bool = True) -> Claim:
+    owner = {"uid": uid, "controller": controller}
+    of = msgspec.convert({"metadata": {"ownerReferences": [owner]}, "spec": {}, "status": {"phase": "Bound"}}, ClaimObject)
+    return claims.claim("web-v", of, msgspec.json.encode({"spec": LOCAL}))
+
+
+def test_a_claim_that_was_made_for_the_pod_is_mounted() -> None:
+    assert claims.names(EPHEMERAL) == ("web-v",)
+    made = inputs(EPHEMERAL, Fetched(claims={"web-v": made_for(UID)}))
+    assert made.storage["v"] == HostDir("/srv/data", "Exists", owned=True)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (None, "the claim of its template has not been made"),
+        (made_for("another"), "PVC shop/web-v was not created for pod shop/web (pod is not owner)"),
+        (made_for(UID, controller=False), "pod is not owner"),
+        (claimed(LOCAL), "pod is not owner"),
+    ],
+)
+def test_a_claim_that_was_made_for_somebody_else_is_not(found: Claim | None, why: str) -> None:
+    with pytest.raises(Refused) as refused:
+        inputs(EPHEMERAL, Fetched(claims={"web-v": found}))
     assert (refused.value.field, refused.value.reason) == ("spec.volumes[0]", "FailedMount")
     assert why in refused.value.why
 

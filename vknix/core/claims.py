@@ -8,7 +8,7 @@ import msgspec
 from vknix.core.container import Api
 from vknix.core.facts import HostName
 from vknix.core.pod import Pod
-from vknix.core.volume import HostPath, NfsSource
+from vknix.core.volume import ClaimSource, HostPath, NfsSource, Volume
 from vknix.errors import Refused
 
 _HOSTNAME = "kubernetes.io/hostname"
@@ -62,12 +62,25 @@ class VolumeSpec(Api, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim as it was found. `volume` None: it is bound to none. `kind`: of a volume that vknix can't mount, its name."""
+    """A claim as it was found. `volume` None: it is bound to none. `kind`: of a volume that vknix can't mount, its name.
+
+    `owner`: the UID of what controls it.
+    """
 
     name: str
     phase: str
     volume: VolumeSpec | None = None
     kind: str = ""
+    owner: str = ""
+
+
+class _Owner(Api, frozen=True):
+    uid: str
+    controller: bool | None = None
+
+
+class _ClaimMetadata(Api, frozen=True):
+    owner_references: list[_Owner] | None = None
 
 
 class _ClaimSpec(Api, frozen=True):
@@ -83,6 +96,7 @@ class ClaimObject(Api, frozen=True):
 
     spec: _ClaimSpec
     status: _ClaimStatus = _ClaimStatus()
+    metadata: _ClaimMetadata = _ClaimMetadata()
 
 
 class _VolumeObject(Api, frozen=True):
@@ -91,23 +105,35 @@ class _VolumeObject(Api, frozen=True):
 
 def claim(name: str, of: ClaimObject, volume: bytes | None) -> Claim:
     """`volume`: the PersistentVolume that it names; None where there is none (yet)."""
+    owner = next((each.uid for each in of.metadata.owner_references or () if each.controller), "")
     if volume is None:
-        return Claim(name, of.status.phase)
+        return Claim(name, of.status.phase, owner=owner)
     spec = msgspec.json.decode(volume, type=_VolumeObject).spec
     kind = next((said for key, said in _KINDS.items() if key in spec), "unknown")
-    return Claim(name, of.status.phase, msgspec.json.decode(msgspec.json.encode(spec), type=VolumeSpec), kind)
+    return Claim(name, of.status.phase, msgspec.json.decode(msgspec.json.encode(spec), type=VolumeSpec), kind, owner)
 
 
 def names(pod: Pod) -> tuple[str, ...]:
     """The claims that a Pod mounts, each once."""
-    each = (volume.persistent_volume_claim for volume in pod.spec.volumes or ())
+    each = (source(pod, volume) for volume in pod.spec.volumes or ())
     return tuple(dict.fromkeys(of.claim_name for of in each if of is not None))
 
 
-def bound(path: str, volume: str, found: Claim | None) -> VolumeSpec:
+def source(pod: Pod, volume: Volume) -> ClaimSource | None:
+    """The claim that a volume is: the one that it names, or the one that a controller makes of its template, as POD-VOLUME."""
+    return ClaimSource(f"{pod.name}-{volume.name}") if volume.ephemeral is not None else volume.persistent_volume_claim
+
+
+def bound(pod: Pod, path: str, of_pod: Volume, found: Claim | None) -> VolumeSpec:
     """What is mounted for a claim. Refused with FailedMount where there is nothing yet, or nothing that vknix can mount."""
+    volume = of_pod.name
+    if found is None and of_pod.ephemeral is not None:
+        raise _failed(path, volume, "the claim of its template has not been made", "see kubectl describe pod")
     if found is None:
         raise _failed(path, volume, "its claim does not exist", "create it")
+    if of_pod.ephemeral is not None and found.owner != pod.uid:
+        why = f"PVC {pod.namespace}/{found.name} was not created for pod {pod.namespace}/{pod.name} (pod is not owner)"
+        raise _failed(path, volume, why, "delete that claim, or call the Pod or its volume otherwise")
     if found.phase != "Bound" or found.volume is None:
         why = f"claim {found.name} is {found.phase or 'not bound'}, not Bound"
         raise _failed(path, volume, why, "see kubectl describe pvc")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from vknix.core import restart, rounds, storage, user
-from vknix.core.container import Container, VolumeMount
+from vknix.core import restart, rounds, spec_status, storage, user
+from vknix.core.container import Container
 from vknix.core.decide import Row, initialised, never_ran, row
 from vknix.core.facts import ContainerFacts, Exit, ImageState, PodFacts, Reason, State
 from vknix.core.handlers import DEFAULT
@@ -106,9 +106,9 @@ def container_status(of: ContainerView) -> dict[str, Any]:
         "restartCount": max(states.get("restartCount", 0), of.told.get("restartCount", 0)),  # also where a host lost its facts
         "ready": _ready(of, states, up=up),
         **({"started": up} if of.member.kind is not Kind.EPHEMERAL else {}),
-        **_stop_signal(container),
-        **_resources(container),
-        **mounts(container),
+        **spec_status.stop_signal(container),
+        **spec_status.resources(container),
+        **spec_status.mounts(container),
         **(_user(of) if states.get("containerID") and of.unreadable is None else {}),
     }
 
@@ -280,33 +280,3 @@ def _id(invocation: str) -> str:
 
 def stamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _stop_signal(container: Container) -> dict[str, Any]:
-    signal = container.lifecycle.stop_signal if container.lifecycle is not None else None
-    return {"stopSignal": signal} if signal else {}
-
-
-def _resources(container: Container) -> dict[str, Any]:
-    asked = container.resources
-    if asked is None or not (asked.limits or asked.requests):
-        return {}
-    said = {kind: amounts for kind, amounts in (("limits", asked.limits), ("requests", asked.requests)) if amounts}
-    return {"resources": said, **({"allocatedResources": asked.requests} if asked.requests else {})}
-
-
-def mounts(container: Container) -> dict[str, Any]:
-    mounts = [
-        {
-            "name": mount.name,
-            "mountPath": mount.mount_path,
-            **({"readOnly": True, "recursiveReadOnly": _recursive(mount)} if mount.read_only else {}),
-        }
-        for mount in container.volume_mounts or ()
-    ]
-    return {"volumeMounts": mounts} if mounts else {}
-
-
-def _recursive(mount: VolumeMount) -> str:
-    """Each host can: what is asked for if possible is possible."""
-    return "Enabled" if mount.recursive_read_only in ("Enabled", "IfPossible") else "Disabled"

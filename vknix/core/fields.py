@@ -208,7 +208,9 @@ _POD: Mapping[str, Rule] = {
     "volumes[].image.pullPolicy": Rule(Verdict.HONOURED, "a store path never changes: Always means IfNotPresent"),
     **_each("volumes[].nfs", "server path readOnly"),
     **_each("volumes[].persistentVolumeClaim", "claimName readOnly"),
-    "volumes[].ephemeral": _no("volumes by claim template are not supported", "use emptyDir"),
+    "volumes[].ephemeral.volumeClaimTemplate": Rule(
+        Verdict.ELSEWHERE, "a controller makes the claim, which is mounted as any other"
+    ),
     "volumes[].csi": _no("there is no CSI driver on the hosts"),
     "volumes[].gitRepo": _no("Kubernetes has turned gitRepo off", "clone in an init container into an emptyDir"),
     **_each(

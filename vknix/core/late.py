@@ -8,8 +8,8 @@ import msgspec
 
 from vknix.core import fields
 from vknix.core.container import Container
-from vknix.core.container_status import mounts
 from vknix.core.pod import Pod
+from vknix.core.spec_status import mounts
 from vknix.errors import Refused
 
 

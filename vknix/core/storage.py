@@ -8,7 +8,7 @@ from vknix.core.container import Container
 from vknix.core.facts import StorePath
 from vknix.core.fetched import Fetched, Surroundings
 from vknix.core.pod import Pod
-from vknix.core.volume import EmptyDir, Volume
+from vknix.core.volume import ClaimSource, EmptyDir, Volume
 from vknix.errors import Refused
 
 
@@ -118,9 +118,8 @@ def _storage(pod: Pod, path: str, volume: Volume, fetched: Fetched, around: Surr
         return Nfs(of.server, _absolute(path, volume, of.path), (), bool(of.read_only))
     if volume.image is not None:
         return Closure(pod.aliases.find(volume.image.reference, f"{path}.image.reference").path)
-    if volume.persistent_volume_claim is not None:
-        return _claimed(path, volume, fetched)
-    return None
+    source = claims.source(pod, volume)
+    return _claimed(pod, path, volume, source, fetched) if source is not None else None
 
 
 def _empty(pod: Pod, of: EmptyDir, around: Surroundings) -> Disk | Memory:
@@ -131,10 +130,8 @@ def _empty(pod: Pod, of: EmptyDir, around: Surroundings) -> Disk | Memory:
     return Memory(min((each for each in (limit, whole, around.memory_bytes) if each), default=0))
 
 
-def _claimed(path: str, volume: Volume, fetched: Fetched) -> Storage:
-    source = volume.persistent_volume_claim
-    assert source is not None
-    bound = claims.bound(path, volume.name, fetched.claims.get(source.claim_name))
+def _claimed(pod: Pod, path: str, volume: Volume, source: ClaimSource, fetched: Fetched) -> Storage:
+    bound = claims.bound(pod, path, volume, fetched.claims.get(source.claim_name))
     read_only = bool(source.read_only)
     if bound.local is not None:
         return HostDir(_absolute(path, volume, bound.local.path), "Exists", read_only, owned=not read_only)

@@ -76,6 +76,10 @@ class ClaimSource(Api, frozen=True):
     read_only: bool | None = None
 
 
+class EphemeralSource(Api, frozen=True):
+    """A controller makes a claim of the template in it."""
+
+
 class NfsSource(Api, frozen=True):
     server: str
     path: str
@@ -92,4 +96,5 @@ class Volume(Api, frozen=True):
     host_path: HostPath | None = None
     image: ImageVolume | None = None
     persistent_volume_claim: ClaimSource | None = None
+    ephemeral: EphemeralSource | None = None
     nfs: NfsSource | None = None

@@ -89,8 +89,8 @@ class Starter:
             return None
         found = await self._tools.objects.claims(pod)
         for index, volume in enumerate(pod.spec.volumes or ()):
-            if volume.persistent_volume_claim is not None:
-                claims.bound(f"spec.volumes[{index}]", volume.name, found[volume.persistent_volume_claim.claim_name])
+            if (source := claims.source(pod, volume)) is not None:
+                claims.bound(pod, f"spec.volumes[{index}]", volume, found[source.claim_name])
         return claims.hosts([each for each in found.values() if each is not None], pool)
 
     async def start(
