@@ -266,8 +266,9 @@ def _container_change(old: Json, new: Json) -> Iterator[str]:
             yield f"ran since {began.get('startedAt')}, and had begun at {end.get('startedAt')} when it was over"
     ends = {end.get("containerID"): end for end in terminated(old)}
     for end in terminated(new):
-        if end.get("containerID") in ends and end != ends[end["containerID"]]:
-            yield f"an end was told as {_words(ends[end['containerID']])}, then as {_words(end)}"
+        known = ends.get(end.get("containerID"))
+        if known is not None and end != known:
+            yield f"an end was told as {_words(known)}, then as {_words(end)}"
     last = (new.get("lastState") or {}).get("terminated", {}).get("containerID")
     if now == was + 1 and one and last != one and not ("waiting" in new.get("state", {}) and last == other):
         yield "the end of the attempt before is not in lastState"
