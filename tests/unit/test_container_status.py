@@ -67,6 +67,15 @@ def test_an_end_is_told_with_the_start_that_was_told() -> None:
     assert status(moved_on, view(facts(stopped("main", ended()))))["state"]["terminated"]["startedAt"] == "1970-01-01T00:00:10Z"
 
 
+def test_an_end_that_was_told_outlives_what_its_host_knows_of_it() -> None:
+    """A vknix that was killed while a host was cleaned leaves a part of it."""
+    lost = replace(ended(137, 2), reason=Reason.UNKNOWN, id="", started=None)
+    of = pod(leaving=True, status=told(state=WENT_WELL))
+    assert status(of, view(facts(stopped("main", lost))))["state"] == WENT_WELL
+    runs = pod(leaving=True, status=told(state={"running": {"startedAt": "1970-01-01T00:00:11Z"}}))
+    assert status(runs, view(facts(stopped("main", lost))))["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
 def test_an_end_is_never_before_the_start_that_was_told() -> None:
     of = pod(status=told(state={"running": {"startedAt": "1970-01-01T00:00:21Z"}}))
     end = status(of, view(facts(stopped("main", ended()))))["state"]["terminated"]

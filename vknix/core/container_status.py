@@ -165,8 +165,20 @@ def _image_id(of: ContainerView) -> str:
     return f"nix:0{of.pod.image(of.path, of.container).path}"
 
 
+def _told_end(of: ContainerView) -> dict[str, Any] | None:
+    """The end that was told last stays, whatever its host knows of it by now."""
+    told = of.told
+    if not told.get("state", {}).get("terminated"):
+        return None
+    return {key: told[key] for key in ("state", "lastState", "restartCount", "containerID") if key in told}
+
+
 def _known(of: ContainerView, seen: ContainerFacts) -> dict[str, Any]:
     ended = seen.last_exit
+    if ended is not None and ended.reason is Reason.UNKNOWN and seen.state is State.STOPPED:
+        told = _told_end(of)  # its host was being cleaned when it was listed
+        if told is not None and told.get("restartCount", 0) >= seen.attempt:
+            return told
     if ended is not None and of.member.kind is not Kind.EPHEMERAL and of.round_is_over:
         return _past(of, seen, ended)
     if ended is None and seen.state is State.PREPARING:  # not told before it runs, which is a moment later
@@ -211,9 +223,9 @@ def _unknown(of: ContainerView) -> dict[str, Any]:
         return {"state": {"waiting": _waiting(of)}, "lastState": of.told["lastState"]}
     if never_ran(of.pod, of.container.name):
         return {"state": {"waiting": _waiting(of)}}
-    told = of.told
-    if told.get("state", {}).get("terminated"):
-        return {key: told[key] for key in ("state", "lastState", "restartCount", "containerID") if key in told}
+    told, known = of.told, _told_end(of)
+    if known is not None:
+        return known
     end = {
         "terminated": {
             "exitCode": 137,
