@@ -85,6 +85,13 @@ class Found:
             last = self.listed.get(container, -1)
         return last if last >= len(self.facts.get(container, ())) else None
 
+    def all_lost(self, units: Mapping[str, Unit]) -> Iterator[str]:
+        """The containers of which an attempt seems lost: it began, and neither runs nor has its fact."""
+        for name in self.closures:
+            unit = units.get(paths.unit(self.uid32, name))
+            if self.lost(name) is not None and (unit is None or ended(unit)):
+                yield name
+
     def since_listed(self) -> Mapping[str, int]:
         return self.listed if self.listed is not None else {name: max(logs) for name, logs in self.logs.items() if logs}
 

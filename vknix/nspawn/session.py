@@ -74,12 +74,21 @@ class Session:
         self.units = await self._bus.units()
         for found in read.found(await self.link.run(read.list_script())):
             self.pods[found.uid32] = found
+        await self._ask_for_lost()
         for uid32, found in self.pods.items():
             for root in found.roots:
                 self.closures.use(root)
                 self.closures.want(root, self._tasks)
             self._tell_pod(uid32)
         self.host.tell(Listed(self.host.name))
+
+    async def _ask_for_lost(self) -> None:
+        """What seems lost may have begun between the two listings, by its host or by a vknix that is no more."""
+        lost = {paths.unit(uid32, name): uid32 for uid32, found in self.pods.items() for name in found.all_lost(self.units)}
+        if lost:
+            there = await self._bus.units(lost)
+            self.units = {name: of for name, of in self.units.items() if name not in lost} | there
+            await self._read_again(sorted(set(lost.values())))
 
     async def follow(self) -> None:
         """Units that change are merged; of one that has ended or gone, its Pod's files are read before it is said to have."""
