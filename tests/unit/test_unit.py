@@ -49,6 +49,7 @@ class Host:
         (self.root / "bin/systemd-run").chmod(0o755)
         script = unit.sync(of, {"main": attempt}, {}, SETTINGS)
         script = self.local(script).replace(f"PATH={paths.SEARCH}", f"PATH={self.root}/bin:{paths.SEARCH}", 1)
+        subprocess.run(["tar", "-xpf", "-", "-C", self.root], input=tree.pack(files.files(of, script, "n")), check=True)
         (self.run / "net").write_text("1\n")
         done = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
         return done.stdout.splitlines()[:-1], asked.exists()
@@ -98,6 +99,18 @@ def test_attempt_that_has_ended_is_not_begun_again(host: Host, ends: int, attemp
     (host.var / "c/main").mkdir(parents=True, exist_ok=True)
     (host.var / "c/main/facts").write_text("{}\n" * ends)
     assert host.start(of, attempt) == (said, not said)
+
+
+def test_a_file_that_is_mounted_is_another_only_where_it_is_to_be(host: Host) -> None:
+    """A container that begins meanwhile may be mounting it: the kernel moves no mount of a file whose name has gone."""
+    of = plan(pod())
+    host.sync(of)
+    made = {name: (host.run / name).stat().st_ino for name in ("hosts", "resolv.conf")}
+    host.sync(of)
+    assert made == {name: (host.run / name).stat().st_ino for name in made}
+    assert host.sync(replace(of, hosts=b"other\n")) == 0
+    assert (host.run / "hosts").read_bytes() == b"other\n"
+    assert (host.run / "resolv.conf").stat().st_ino == made["resolv.conf"]
 
 
 def test_what_a_killed_nspawn_leaves_is_cleaned(host: Host) -> None:

@@ -13,6 +13,8 @@ from vknix.nspawn import mounts, nix, oci, paths, service, system
 from vknix.nspawn.plan import MachinePlan, PodPlan
 from vknix.nspawn.tree import Dir, Entry, File, Link
 
+HOSTS, RESOLV_CONF = "hosts", "resolv.conf"
+
 
 def files(plan: PodPlan, script: str, nonce: str) -> list[Entry]:
     """Everything but what the first start alone may write; the script comes last, so a torn tar never has it."""
@@ -44,8 +46,9 @@ def _pod_files(plan: PodPlan) -> Iterator[Entry]:
     yield Dir(f"{var}/empty", 0o755)
     for name, of in plan.volumes.items():
         yield from _volume(f"{run}/vol/{name}", of, plan.fs_group)
-    yield File(f"{run}/hosts", plan.hosts, 0o644)
-    yield File(f"{run}/resolv.conf", plan.resolv_conf, 0o644)
+    yield Dir(f"{run}/new", 0o700)
+    for name, data in ((HOSTS, plan.hosts), (RESOLV_CONF, plan.resolv_conf)):
+        yield File(f"{run}/new/{name}", data, 0o644)
     yield File(f"{var}/pod.json", _record(plan), 0o600)
     text = "[Slice]\n" + "".join(f"{name}={value}\n" for name, value in plan.slice)
     yield File(f"{paths.UNITS}/{paths.pod_slice(plan.uid32)}", text.encode(), 0o644)

@@ -1,4 +1,4 @@
-"""Volumes put in place on a host: the part of the script that follows the files. Pure."""
+"""Volumes and what else is mounted put in place on a host: the part of the script that follows the files. Pure."""
 
 import shlex
 
@@ -11,6 +11,20 @@ UNMOUNTABLE = 76  # exit code of a script that could not make a volume; what it 
 _NFS_S = 20
 _CALL = "unmountable"
 _FAIL = f"{_CALL}() {{ printf '%s\\n' \"$*\" >&2; exit {UNMOUNTABLE}; }}\n"
+
+
+def shared(plan: PodPlan) -> str:
+    """Files that each container has as a mount of its own. What is the same stays: a container that begins may be mounting it, and
+    the kernel moves no mount of a file whose name has gone (ENOENT), as users of their own need it.
+    """
+    run, names = paths.run(plan.uid32), (files.HOSTS, files.RESOLV_CONF)
+    new = " ".join(f"{run}/new/{name}" for name in names)
+    return (
+        f"if [ -e {run}/{names[-1]} ]; then\n"
+        f"for name in {' '.join(names)}; do\n"
+        f"cmp -s {run}/new/$name {run}/$name || mv -f {run}/new/$name {run}/$name\ndone\n"
+        f"else\nmv -f -t {run} {new}\nfi\n"
+    )
 
 
 def volumes(plan: PodPlan, tool: str) -> str:

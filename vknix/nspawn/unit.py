@@ -31,7 +31,7 @@ def sync(plan: PodPlan, run: Mapping[str, int], lost: Mapping[str, int], setting
     started = [machine for machine in plan.machines if machine.container in run]
     units = " ".join(paths.unit(plan.uid32, machine.container) for machine in started)
     undo = f"{{ systemctl stop --no-block {units}; exit 1; }}" if started else "exit 1"
-    lines = [guard(settings.epoch), 'rm -f "$0" &\n', swap.volumes(plan, settings.tool)]
+    lines = [guard(settings.epoch), 'rm -f "$0" &\n', swap.shared(plan), swap.volumes(plan, settings.tool)]
     lines += [_farm_script(plan, machine) for machine in plan.machines if machine.view is not None]
     lines += [_lost_script(plan, container, attempt) for container, attempt in lost.items()]
     lines += [f"(\n{_network_script(plan, settings)}) &\nnetwork=$!\n", spaces.make(plan.uid32, plan.spaces, settings.tool)]
@@ -67,7 +67,9 @@ def _resize_script(plan: PodPlan, resized: tuple[str, ...], settings: Settings) 
 def prepare(plan: PodPlan, settings: Settings) -> str:
     """What the files need done before a container can start: volumes in place, network and what else is shared."""
     tool = settings.tool
-    return swap.volumes(plan, tool) + _network_script(plan, settings) + spaces.make(plan.uid32, plan.spaces, tool)
+    return (
+        swap.shared(plan) + swap.volumes(plan, tool) + _network_script(plan, settings) + spaces.make(plan.uid32, plan.spaces, tool)
+    )
 
 
 # A unit that is there already is this attempt's, unless it only waits to be restarted: as it is, or as another image wants it.
