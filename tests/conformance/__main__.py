@@ -34,9 +34,10 @@ def main() -> int:
 
 def _run(args: argparse.Namespace, tests: list[str]) -> int:
     shape = "vm" if args.resize and args.shape is None else args.shape
-    lab = Lab.up(args.name, hosts=args.hosts or args.nodes, shape=shape, kubernetes_release=args.kubernetes)
+    nodes = args.nodes or (1 if args.resize else 2)
+    lab = Lab.up(args.name, hosts=args.hosts or nodes, shape=shape, kubernetes_release=args.kubernetes)
     try:
-        start_vknix(lab, nodes=args.nodes)
+        start_vknix(lab, nodes=nodes)
         say(f"{len(tests)} tests, {args.procs} at a time; their output: {args.report / 'output.log'}")
         began = time.monotonic()
         outcomes = run_tests(lab, tests, procs=args.procs, folder=args.report, told=say)
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--virtual-kubelet", action="store_true", help="virtual-kubelet's own tests instead, which are nine")
     add("--metrics-server", action="store_true", help="the real metrics-server and `kubectl top` instead")
     add("--list", action="store_true", help="print the names of the tests and do nothing")
-    add("--nodes", type=int, default=2, metavar="N", help="how many vknix nodes, each with hosts of its own (default: 2)")
+    add("--nodes", type=int, metavar="N", help="how many vknix nodes, each with hosts of its own (default: 2; 1 with --resize)")
     add("--hosts", type=int, metavar="N", help="how many hosts, dealt out to the nodes (default: one for each)")
     add("--shape", help="of the hosts, as scripts/lab has it (default: mixed; vm with --resize)")
     add("--procs", type=int, default=4, metavar="N", help="how many tests at a time (default: 4)")

@@ -1,4 +1,4 @@
-"""The real lab as fixtures. Tests that use them are marked `lab`.
+"""The real lab as fixtures. Tests that use them are marked `lab`; those on a virtual machine `vm`, and have a lab of their own.
 
 The lab comes up before the first test, so that no test's timeout has to cover it, and goes after the last.
 """
@@ -29,12 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Bring the lab up when a test is about to need it, with its progress on the terminal."""
     config = session.config
-    if config.option.collectonly or not any(item.get_closest_marker("lab") for item in session.items):
+    if config.option.collectonly or not any(_stands_on(item, "lab", "vm") for item in session.items):
         return
     try:
         machine.require()
     except LabError as error:
         config.stash[WHY_NOT] = str(error)
+        return
+    if not any(_stands_on(item, "lab") for item in session.items):
         return
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         try:
@@ -43,10 +45,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             pytest.exit(f"no lab to test on: {error}", returncode=1)
 
 
+def _stands_on(item: pytest.Item, *marks: str) -> bool:
+    return any(item.get_closest_marker(mark) for mark in marks)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Where no lab can stand its tests are skipped, in CI they fail."""
     reason = item.config.stash.get(WHY_NOT, None)
-    if reason is None or not item.get_closest_marker("lab"):
+    if reason is None or not _stands_on(item, "lab", "vm"):
         return
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)

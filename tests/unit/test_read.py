@@ -81,10 +81,11 @@ def test_resources_are_those_that_a_container_has_or_begins_with(files: dict[str
     assert resources(limited(**files)) == expected
 
 
-def test_resources_that_are_known_stay_so_where_their_file_was_not_there_yet() -> None:
-    known = limited(limits="1")
-    assert resources(read.again(known, limited())) == "1"
-    assert resources(read.again(known, limited(limits="2"))) == "2"
+def test_resources_that_are_known_stay_so_whatever_is_read_while_a_container_begins() -> None:
+    known = limited(limits="2")
+    assert resources(read.again(known, limited())) == "2"
+    assert resources(read.again(known, limited(limits="1"))) == "2"
+    assert resources(read.again(limited(), limited(limits="1"))) == "1"
 
 
 @pytest.mark.parametrize(

@@ -136,8 +136,9 @@ def _limits(files: Mapping[str, bytes], uid32: str, container: str) -> Mapping[s
 
 
 def again(before: Found, found: Found) -> Found:
-    """What was found once more, and what no file says. A file that was not there yet may have been made since it was looked for."""
-    return replace(found, listed=before.since_listed(), errors=before.errors, resources={**before.resources, **found.resources})
+    """What was found once more, with what no file says. Limits that vknix itself has set are known: a container that begins with
+    other ones than it had has them in its files a moment later."""
+    return replace(found, listed=before.since_listed(), errors=before.errors, resources={**found.resources, **before.resources})
 
 
 def refused_limits(answer: bytes) -> dict[str, str]:

@@ -249,9 +249,7 @@ class Session:
 
     def _lost_attempts(self, uid32: str, run: tuple[str, ...]) -> dict[str, int]:
         found = self.pods.get(uid32)
-        if found is None:
-            return {}
-        return {name: attempt for name in run if (attempt := found.lost(name)) is not None}
+        return {name: attempt for name in run if found is not None and (attempt := found.lost(name)) is not None}
 
     def _attempt(self, uid32: str, container: str, lost: Mapping[str, int]) -> int:
         """The next, as far as is known."""
@@ -260,11 +258,13 @@ class Session:
 
     @contextmanager
     def _starting(self, plan: PodPlan, attempts: Mapping[str, int]) -> Iterator[Guesses]:
-        """What is started counts as being made from before its host is asked until systemd says more: it may end before the answer.
+        """What is started counts as being made, with its resources, from before its host is asked until systemd says more.
 
-        Whoever looks at the Pod meanwhile must not start it once more. Where starting fails, a part of it is there, to be cleaned.
+        It may end before the answer: nobody is to start or resize it once more. Where starting fails, a part of it is there.
         """
-        self.pods.setdefault(plan.uid32, self._made(plan, {}, None))
+        found = self.pods.setdefault(plan.uid32, self._made(plan, {}, None))
+        begin = {of.container: limits.read(of.limits) for of in plan.machines if of.container in attempts}
+        self.pods[plan.uid32] = replace(found, resources={**found.resources, **begin})
         self.wanted.pop(plan.uid32, None)
         images = {machine.container: machine.image_name for machine in plan.machines}
         guessed = Guesses(self.units)

@@ -51,6 +51,26 @@ async def resources_of_what_runs_change_in_place(of: Process) -> None:
     assert (after.id, after.attempt, after.exits) == (before.id, 0, ())
 
 
+async def what_begins_again_is_told_with_the_resources_that_it_begins_with(of: Process) -> None:
+    """From the first word of it: who looks at it while it is made would take it for one that is still to be resized."""
+    pod = of.pod(*FOREVER, cpu="10m")
+    place = await of.run(pod)
+    await of.state(pod, State.RUNNING)
+    await of.stop(pod, in_s=0)
+    await of.state(pod, State.STOPPED)
+
+    def begun() -> ContainerFacts | None:
+        seen = of.container(pod)
+        return seen if seen is not None and seen.state is not State.STOPPED else None
+
+    more = asking(pod, "20m")
+    of.provider.resize(more, place, of.hosts)
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(of.until(begun, "it begins again"))
+        await of.sync(more)
+    assert first.result().resources == {"requests": {"cpu": "20m"}}
+
+
 async def closure_that_nobody_has_is_told_and_nothing_starts(of: Process) -> None:
     pod = of.pod(*FOREVER, image=of.bench.missing)
     await of.sync(pod)

@@ -23,6 +23,7 @@ from vknix.testing.container_checks import (
     stop_ends_it_by_the_deadline_and_its_host_lets_it_be,
     stop_ends_the_wait_for_a_restart,
     sync_never_disturbs_what_runs,
+    what_begins_again_is_told_with_the_resources_that_it_begins_with,
 )
 from vknix.testing.placing_checks import (
     adopted_place_is_taken,
@@ -85,6 +86,7 @@ CHECKS: tuple[Check, ...] = (
     container_runs_where_it_was_placed,
     sync_never_disturbs_what_runs,
     resources_of_what_runs_change_in_place,
+    what_begins_again_is_told_with_the_resources_that_it_begins_with,
     closure_that_nobody_has_is_told_and_nothing_starts,
     cleaned_while_it_waits_for_a_closure_it_is_gone,
     exit_code_is_told,
