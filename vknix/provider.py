@@ -18,7 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from vknix.core.facts import HostFacts, HostName, PodFacts, Uid
+from vknix.core.facts import HostFacts, HostName, Keys, PodFacts, Uid
 from vknix.core.fetched import FileKey
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
@@ -188,8 +188,12 @@ class Provider(Protocol):
         a Pod keeps the kind of machine that it began with.
         """
 
-    async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
+    async def stop(
+        self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float, again: Keys = ()
+    ) -> None:
         """Asks the containers to end (no names: all); at `deadline`, or when called after it, kills what is left.
+
+        `again` are attempts that are stopped so that their containers start again: their ends say so, whoever sees them.
 
         A later call can only shorten. `grace_s` is the Pod's own grace, which a host keeps to by itself.
         """

@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.build import (
     SLEEP,
+    WHILE_NOT_TOLD,
     Json,
     Space,
     condition,
@@ -22,6 +23,7 @@ from tests.integration.build import (
     runs,
     seconds,
     status,
+    tell,
     terminated,
     uid32,
     with_data,
@@ -217,6 +219,24 @@ def test_probes_go_on_when_vknix_is_killed_and_nothing_flaps(space: Space) -> No
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     space.exec("stays", "rm", "/data/up")
     space.wait(lambda of: status(of)["restartCount"] == 1, "stays")
+
+
+def test_container_that_a_probe_has_killed_starts_again_though_vknix_did_not_see_its_end(space: Space) -> None:
+    """Killed while vknix was there, it ends well while vknix is away, which by its policy would be the end."""
+    lab = space.lab
+    deaf = f"[ ! -e /data/go ] || {{ rm /data/sick; {SLEEP}; }}; trap : TERM; {WHILE_NOT_TOLD}"
+    probe = every_second({"exec": {"command": ["test", "!", "-e", "/data/sick"]}}, failureThreshold=1)
+    space.create(with_data(pod("deaf", container(lab.image_busybox, deaf, livenessProbe=probe), restart="OnFailure", grace_s=300)))
+    before = space.wait(is_ready, "deaf")["deaf"]
+    host, var = lab.host(host_of(before)), f"/var/lib/vknix/{uid32(before)}/c/main"
+    space.exec("deaf", "touch", "/data/sick")
+    wait_for(lambda: host.inside(f"cat {var}/again 2>/dev/null || :").split() == ["0"], "it is asked to end", timeout_s=20)
+    lab.vknix.kill()
+    tell(host, before)
+    wait_for(lambda: host.inside(f"cat {var}/facts 2>/dev/null | wc -l").strip() == "1", "it has ended", timeout_s=20)
+    lab.vknix.start()
+    after = space.wait(lambda of: status(of)["restartCount"] == 1 and is_ready(of), "deaf")["deaf"]
+    assert status(after)["lastState"]["terminated"]["exitCode"] == 0
 
 
 def wait_for_probes(host: Host, of: Json, more: int) -> None:

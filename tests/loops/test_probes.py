@@ -8,6 +8,7 @@ import pytest
 from tests.fakes.cluster import Object, until
 from tests.loops.test_init import container, sidecar
 from tests.loops.world import World, pod
+from vknix.core.facts import State
 from vknix.errors import NotFound
 
 
@@ -95,6 +96,24 @@ async def test_container_that_is_not_alive_ends_a_pod_of_never(world: World) -> 
         await until(lambda: world.phase("web") == "Failed")
         await until(lambda: ("Killing", "Container main failed liveness probe") in world.events("web"))
     assert world.container("web")["restartCount"] == 0
+
+
+async def test_container_that_was_killed_to_start_again_does_though_another_vknix_sees_it_end(world: World) -> None:
+    of = pod("web", "sleep", "1000000", container={"livenessProbe": NOT_SICK}, restartPolicy="OnFailure")
+    of["spec"]["terminationGracePeriodSeconds"] = 600
+    uid = world.put(of)
+    async with world.process() as process:
+        await world.runs("web")
+        host = world.host_of("web")
+        host.touch(uid, "main", "/sick")
+        await until(
+            lambda: bool(process.provider.asked("stop", "web")) and host.seen(uid).containers["main"].state is State.STOPPING
+        )
+    host.end(uid, "main", 0)
+    async with world.process():
+        await until(lambda: world.container("web")["restartCount"] == 1 and world.state("web", "main") == "running")
+        host.end(uid, "main", 0)
+        await until(lambda: world.phase("web") == "Succeeded")
 
 
 async def test_another_container_is_restarted_while_one_is_being_killed(world: World) -> None:

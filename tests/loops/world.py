@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from tests.fakes.cluster import Cluster, Object, Request, until
-from vknix.core.facts import HostFacts, HostName, Uid
+from vknix.core.facts import HostFacts, HostName, Keys, Uid
 from vknix.core.inputs import Inputs
 from vknix.core.nodestatus import NodeSettings
 from vknix.core.pod import Pod
@@ -85,9 +85,11 @@ class Noting(FakeProvider):
         if self.after is not None:
             await self.after(pod)
 
-    async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
+    async def stop(
+        self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float, again: Keys = ()
+    ) -> None:
         await self._note("stop", uid, deadline=deadline, containers=containers)
-        await super().stop(uid, host, containers, deadline, grace_s)
+        await super().stop(uid, host, containers, deadline, grace_s, again)
 
     async def clean(self, uid: Uid, host: HostName) -> None:
         await self._note("clean", uid)

@@ -59,6 +59,13 @@ def must(of: ContainerFacts | None) -> ContainerFacts:
     return of
 
 
+def test_end_of_an_attempt_that_was_stopped_to_start_again_says_so() -> None:
+    marks = File(f"{paths.var_of(UID32, 'main')}/again", b"1\n1\n")
+    (found,) = read.found(listing(lines(fact(0), fact(1)), "", json.dumps(RECORD).encode(), marks))
+    ended = must(pod_facts(found, HOST, {}, {}).containers.get("main"))
+    assert [each.again for each in ended.exits] == [False, True]
+
+
 def limited(**cpu: str) -> Found:
     """A Pod whose files of limits ask for so much, by their name with _ for its dot."""
     folder = paths.run_of(UID32, "main")

@@ -62,6 +62,7 @@ def test_what_was_killed_to_be_started_again_is_whatever_it_exited_with(policy: 
     seen = replace(stopped("main", last, last), doomed="sick", redefined=redefined)
     assert restart.again(member(policy), seen, last) is again
     assert restart.due(seen, last) == (100.0 if redefined else 110.0)
+    assert restart.again(member(policy), stopped("main", last), replace(last, again=True)) is (again and not redefined)
 
 
 def test_the_ladder_is_the_kubelets() -> None:

@@ -82,11 +82,19 @@ def test_every_script_is_one() -> None:
         unit.sync(both, dict.fromkeys(names, 0), {}, SETTINGS),
         unit.sync(both, {}, {}, SETTINGS),
         unit.prepare(both, SETTINGS),
-        unit.stop(UID32, names, kill=True, gently=False, epoch=7),
-        unit.stop(UID32, names, kill=False, gently=True, epoch=7),
+        unit.stop(UID32, names, [("a", 3)], kill=True, gently=False, epoch=7),
+        unit.stop(UID32, names, (), kill=False, gently=True, epoch=7),
         unit.clean(UID32, names, 7, "nft"),
     ):
         parses(script)
+
+
+def test_what_is_stopped_to_start_again_is_written_down(host: Host) -> None:
+    assert host.sync(plan(pod())) == 0
+    script = unit.stop(UID32, ("main", "gone"), [("main", 2), ("gone", 0)], kill=False, gently=False, epoch=7)
+    for _ in range(2):
+        subprocess.run(["sh", "-c", host.local(script)], check=True, capture_output=True)
+    assert (host.var / "c/main/again").read_text().split() == ["2", "2"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What a backend may report: facts about hosts, Pods and containers, in systemd's words. Times are seconds since the epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NewType
@@ -11,6 +11,7 @@ from vknix.core.handlers import DEFAULT, Handler
 Uid = NewType("Uid", str)  # metadata.uid, with dashes
 HostName = NewType("HostName", str)
 StorePath = NewType("StorePath", str)  # /nix/store/<hash>-<name>
+Keys = Sequence[tuple[str, int]]  # containers and their attempts
 
 
 class State(Enum):
@@ -34,7 +35,9 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """One attempt that has ended. `code` is 128 + n after signal n, `signal` is 0 without one."""
+    """One attempt that has ended. `code` is 128 + n after signal n, `signal` is 0 without one. `again`: it was stopped so that the
+    container starts again.
+    """
 
     attempt: int
     id: str
@@ -44,6 +47,7 @@ class Exit:
     started: float | None
     finished: float
     message: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def _matches(rule: RestartRule, code: int) -> bool:
 
 def again(member: Member, seen: ContainerFacts, ended: Exit) -> bool:
     """Whether a container that has stopped is started again; one that was killed to be started again, whatever it exited with."""
-    return seen.redefined or (bool(seen.doomed) and member.policy != "Never") or may_restart(member, ended.code)
+    killed = bool(seen.doomed) or ended.again
+    return seen.redefined or (killed and member.policy != "Never") or may_restart(member, ended.code)
 
 
 def is_alive(seen: ContainerFacts) -> bool:

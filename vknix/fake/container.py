@@ -69,6 +69,7 @@ class Container:
     id: str = ""
     started: float | None = None
     exits: list[Exit] = field(default_factory=list)
+    again: set[int] = field(default_factory=set)  # attempts that were stopped for the next to start
     logs: list[list[tuple[float, bytes]]] = field(default_factory=list)  # by attempt: lines with their times
     timer: asyncio.TimerHandle | None = None
     files: set[str] = field(default_factory=set)

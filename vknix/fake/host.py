@@ -19,6 +19,7 @@ from vknix.core.facts import (
     HostFacts,
     HostName,
     HostState,
+    Keys,
     PodFacts,
     Reason,
     State,
@@ -164,8 +165,11 @@ class FakeHost:
                 self._start(of, of.containers[name])
         self._tell(self._seen(of))
 
-    def stop(self, uid: Uid, containers: tuple[str, ...], after_s: float) -> None:
+    def stop(self, uid: Uid, containers: tuple[str, ...], after_s: float, again: Keys) -> None:
         of = self._pods.get(uid)
+        for name, attempt in again:
+            if of is not None and name in of.containers:
+                of.containers[name].again.add(attempt)
         for container in of.containers.values() if of is not None else ():
             if of is not None and container.name in (containers or of.containers):
                 self._stop(of, container, after_s)
@@ -272,7 +276,8 @@ class FakeHost:
     ) -> None:
         asked = container.state is State.STOPPING
         number, why = len(container.logs) - 1, reason or (Reason.ERROR if code else Reason.COMPLETED)
-        container.exits.append(Exit(number, container.id, code, signal, why, container.started, time.time(), message))
+        again = number in container.again
+        container.exits.append(Exit(number, container.id, code, signal, why, container.started, time.time(), message, again))
         container.state = State.STOPPED
         container.set_timer(None)
         if not asked and container.member.host_policy != "Never" and restart.may_restart(container.member, code):

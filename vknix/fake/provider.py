@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
 from vknix.core import host_network, host_ports, resources
-from vknix.core.facts import HostFacts, HostName, HostState, State, Uid
+from vknix.core.facts import HostFacts, HostName, HostState, Keys, State, Uid
 from vknix.core.fetched import FileKey
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
@@ -103,8 +103,10 @@ class FakeProvider:
     async def sync(self, pod: Pod, place: Place, inputs: Inputs, run: tuple[str, ...]) -> None:
         self.reach(place.host).sync(pod, place, inputs, run)
 
-    async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
-        self.reach(host).stop(uid, containers, deadline - time.time())
+    async def stop(
+        self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float, again: Keys = ()
+    ) -> None:
+        self.reach(host).stop(uid, containers, deadline - time.time(), again)
 
     async def clean(self, uid: Uid, host: HostName) -> None:
         self.reach(host).clean(uid)

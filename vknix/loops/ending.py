@@ -33,7 +33,8 @@ class Ender:
             self._begin(pod, facts, of, now)
         grace_s = pod.spec.grace_s if pod is not None else least_s
         for by, names in of.stops.items():
-            await self._tools.provider.stop(self._uid, facts.host, tuple(names), by, grace_s)
+            again = tuple((name, facts.containers[name].attempt) for name in names if facts.containers[name].doomed)
+            await self._tools.provider.stop(self._uid, facts.host, tuple(names), by, grace_s, again)
             for key in [(name, facts.containers[name].attempt) for name in names]:
                 self._asked[key] = replace(self._asked[key], sent=by)
         return of.until if of.asked else None

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 
 from vknix.core import host_network, host_ports, resources, storage
 from vknix.core import inputs as needed
-from vknix.core.facts import HostFacts, HostName, Uid
+from vknix.core.facts import HostFacts, HostName, Keys, Uid
 from vknix.core.fetched import FileKey
 from vknix.core.host_ports import ANY, Port
 from vknix.core.inputs import Inputs
@@ -150,8 +150,10 @@ class NspawnProvider:
         plan = plans.pod_plan(pod, inputs, place.addresses, session.settings, session.closures.known, users)
         await session.sync(plan, run)
 
-    async def stop(self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
-        await self._host(host).session.stop(paths.uid32(uid), containers, deadline, grace_s)
+    async def stop(
+        self, uid: Uid, host: HostName, containers: tuple[str, ...], deadline: float, grace_s: float, again: Keys = ()
+    ) -> None:
+        await self._host(host).session.stop(paths.uid32(uid), containers, deadline, grace_s, again)
 
     async def clean(self, uid: Uid, host: HostName) -> None:
         await self._host(host).session.clean(paths.uid32(uid))

@@ -31,6 +31,7 @@ def list_script(only: Collection[str] = ()) -> str:
         (
             f"{paths.var(each)}/pod.json",
             paths.var_of(each, "*") + "/facts",
+            paths.var_of(each, "*") + "/again",
             f"{paths.run(each)}/net",
             paths.run_of(each, "*") + "/limits",
             paths.run_of(each, "*") + "/limits.new",
@@ -77,6 +78,7 @@ class Found:
     listed: Mapping[str, int] | None = None  # the last attempt that had begun when its host was listed; None: it is listed now
     resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # in force, by container
     errors: Mapping[str, str] = field(default_factory=dict)  # why others could not be had
+    again: Mapping[str, frozenset[int]] = field(default_factory=dict)  # attempts that were stopped for the next to start
 
     def lost(self, container: str) -> int | None:
         """The attempt of which there is no more than a log; only what began out of sight can be lost."""
@@ -126,7 +128,16 @@ def found(listing: bytes) -> Iterator[Found]:
                 record.get("users"),
                 tuple(StorePath(image) for image in record.get("images", ())),
                 resources={name: of for name in record["closures"] if (of := _limits(unpack, uid32, name)) is not None},
+                again={
+                    name: _numbers(unpack[file])
+                    for name in record["closures"]
+                    if (file := f"{paths.var_of(uid32, name)}/again") in unpack
+                },
             )
+
+
+def _numbers(text: bytes) -> frozenset[int]:
+    return frozenset(int(word) for word in text.split() if word.isdigit())
 
 
 def _limits(files: Mapping[str, bytes], uid32: str, container: str) -> Mapping[str, Any] | None:
@@ -231,7 +242,8 @@ def _container(name: str, of: Found, unit: Unit | None) -> ContainerFacts | None
     state = State.STOPPED if unit is None or ended(unit) else _STATES.get(unit.active, State.PREPARING)
     if unit is not None and state is not State.STOPPED:
         lines = _before(unit, lines, max(logs, default=-1))
-    ends = [_exit(line, number, logs) for number, line in enumerate(lines)]
+    again = of.again.get(name, frozenset())
+    ends = [_exit(line, number, logs, again=number in again) for number, line in enumerate(lines)]
     lost = of.lost(name)
     if state is State.STOPPED and lost is not None:  # it began, and its host went down before it could say how it ended
         ends.append(Exit(lost, "", 137, 0, Reason.UNKNOWN, None, logs.get(lost, 0.0), _WENT_DOWN))
@@ -258,7 +270,7 @@ def _before(unit: Unit, lines: tuple[dict[str, Any], ...], logged: int) -> tuple
     return lines if unit.id else lines[: unit.attempt]
 
 
-def _exit(line: Mapping[str, Any], number: int, logs: Mapping[int, float]) -> Exit:
+def _exit(line: Mapping[str, Any], number: int, logs: Mapping[int, float], *, again: bool) -> Exit:
     finished = line.get("finished")
     started = line.get("started")
     code, signal, reason = _end(line)
@@ -271,6 +283,7 @@ def _exit(line: Mapping[str, Any], number: int, logs: Mapping[int, float]) -> Ex
         started=started / 1e9 if started else None,
         finished=finished / 1e9 if finished else logs.get(number, 0.0),
         message=_WENT_DOWN if reason is Reason.UNKNOWN else base64.b64decode(line.get("message") or "").decode(errors="replace"),
+        again=again,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Protocol
 
-from vknix.core.facts import HostName, PodFacts, StorePath
+from vknix.core.facts import HostName, Keys, PodFacts, StorePath
 from vknix.errors import Deposed, Refused, Unreachable
 from vknix.nspawn import bus as buses
 from vknix.nspawn import files, guesses, limits, network, paths, read, spaces, swap, tree, unit
@@ -306,16 +306,17 @@ class Session:
             listed=before.since_listed() if before else {},
             resources={**(before.resources if before else {}), **in_force},
             errors=errors or {},
+            again=before.again if before else {},
         )
 
-    async def stop(self, uid32: str, containers: tuple[str, ...], deadline: float, grace_s: float) -> None:
+    async def stop(self, uid32: str, containers: tuple[str, ...], deadline: float, grace_s: float, again: Keys) -> None:
         """`grace_s`: what systemd itself allows; a longer deadline is asked for gently and enforced by a later call."""
         found = self.pods.get(uid32)
         names = containers or tuple(found.closures if found is not None else ())
         if not names:
             return
         left = deadline - time.time()
-        script = unit.stop(uid32, names, kill=left <= 0, gently=left > grace_s + 1, epoch=self.settings.epoch)
+        script = unit.stop(uid32, names, again, kill=left <= 0, gently=left > grace_s + 1, epoch=self.settings.epoch)
         checked(await self.link.finish(script), self.host.name)
 
     async def clean(self, uid32: str) -> None:

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from vknix.core.facts import Keys
 from vknix.core.handlers import Handler
 from vknix.nspawn import limits, mounts, network, paths, publish, service, spaces, swap, system
 from vknix.nspawn.plan import MachinePlan, PodPlan, Settings
@@ -256,14 +257,18 @@ def _colons(path: str) -> str:
     return path.replace("\\", "\\\\").replace(":", "\\:")
 
 
-def stop(uid32: str, containers: tuple[str, ...], *, kill: bool, gently: bool, epoch: int) -> str:
-    """Asks units to stop; `kill`: at once; `gently`: without systemd's own time limit, for a grace longer than the Pod's."""
+def stop(uid32: str, containers: tuple[str, ...], again: Keys, *, kill: bool, gently: bool, epoch: int) -> str:
+    """Asks units to stop; `kill`: at once; `gently`: without systemd's own time limit, for a grace longer than the Pod's.
+
+    Attempts that are stopped so that the next one starts are written down first: another vknix may be there when they end.
+    """
+    marks = "".join(f"echo {attempt} 2>/dev/null >> {paths.var_of(uid32, name)}/again || :\n" for name, attempt in again)
     units = " ".join(paths.unit(uid32, container) for container in containers)
     if gently and not kill:
-        return f"{guard(epoch)}systemctl kill --kill-whom=main -s TERM {units} 2>/dev/null || :\n"
+        return f"{guard(epoch)}{marks}systemctl kill --kill-whom=main -s TERM {units} 2>/dev/null || :\n"
     # The rest goes with the main process (KillMode=mixed); what writes down the end must not be hit.
     after = f"systemctl kill --kill-whom=main -s KILL {units} 2>/dev/null || :\n" if kill else ""
-    return f"{guard(epoch)}systemctl stop --no-block {units} 2>/dev/null || :\n{after}"
+    return f"{guard(epoch)}{marks}systemctl stop --no-block {units} 2>/dev/null || :\n{after}"
 
 
 def clean(uid32: str, containers: tuple[str, ...], epoch: int, nft: str) -> str:

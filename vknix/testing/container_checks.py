@@ -137,6 +137,20 @@ async def stop_ends_it_by_the_deadline_and_its_host_lets_it_be(of: Process) -> N
     await of.stop(pod, in_s=0)
 
 
+async def end_says_that_it_was_stopped_to_start_again(of: Process) -> None:
+    pod = of.pod(*FOREVER, grace_s=2)
+    place = await of.run(pod)
+    first = await of.state(pod, State.RUNNING)
+    await of.provider.stop(pod.uid, place.host, (first.name,), time.time(), 2, ((first.name, 0),))
+    ended = await of.state(pod, State.STOPPED)
+    assert [each.again for each in ended.exits] == [True]
+    await of.sync(pod)
+    await of.state(pod, State.RUNNING, attempt=1)
+    await of.stop(pod, in_s=0)
+    ended = await of.state(pod, State.STOPPED, attempt=1)
+    assert [each.again for each in ended.exits] == [True, False]
+
+
 async def later_stop_shortens(of: Process) -> None:
     pod = of.pod(*FOREVER, grace_s=600)
     await of.run(pod)
