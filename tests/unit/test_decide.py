@@ -77,8 +77,19 @@ def of_state(state: State, name: str = "main") -> ContainerFacts:
         (facts(of_state(State.STOPPED, "a"), of_state(State.PREPARING, "b")), Column.PREPARING),
         (facts(of_state(State.STOPPING, "a"), of_state(State.PREPARING, "b")), Column.STOPPING),
         (facts(of_state(State.STOPPING, "a"), of_state(State.RUNNING, "b")), Column.RUNNING),
+        (facts(of_state(State.STOPPED, "a"), stopped("b", ended(1), host_restarts=True)), Column.STOPPING),
     ],
-    ids=["nothing", "a sandbox", "a pull", "preparing", "stopped", "one prepares", "one stops", "one runs"],
+    ids=[
+        "nothing",
+        "a sandbox",
+        "a pull",
+        "preparing",
+        "stopped",
+        "one prepares",
+        "one stops",
+        "one runs",
+        "its host restarts one",
+    ],
 )
 def test_column(of: PodFacts | None, column: Column) -> None:
     assert decide.column(of, lost=False) is column

@@ -301,6 +301,12 @@ def test_leaving_pod_is_over_once_nothing_of_it_is_about_to_run(last: ContainerF
     assert pod_status(pod(leaving=True, status={"phase": "Running"}), view(over))["phase"] == "Failed"
 
 
+@pytest.mark.parametrize(("again", "phase"), [(True, "Pending"), (False, "Failed")])
+def test_leaving_pod_whose_init_container_may_come_again_is_not_over(again: bool, phase: str) -> None:
+    of = pod(initContainers=[container("init")], leaving=True)
+    assert pod_status(of, view(facts(stopped("init", ended(3), host_restarts=again))))["phase"] == phase
+
+
 EXPIRED = {"startTime": "1970-01-01T00:00:10Z"}
 
 

@@ -56,7 +56,7 @@ TABLE: dict[tuple[Row, Column], Step] = {
     (_F, Column.PREPARING): Step.STOP,
     (_F, Column.RUNNING): Step.STOP,
     (_F, Column.STOPPING): Step.STOP,
-    (_F, Column.STOPPED): Step.STOP,  # what its host would start again
+    (_F, Column.STOPPED): Step.STOP,  # an Event says so
     (_F, Column.LOST): Step.WAIT,
     (_L, Column.NOTHING): Step.CONFIRM,
     (_L, Column.PREPARING): Step.STOP,
@@ -91,7 +91,10 @@ def row(pod: Pod | None, now: float) -> Row:
 
 
 def column(facts: PodFacts | None, *, lost: bool) -> Column:
-    """The fold of the containers' states: what is most alive counts. A sandbox without containers has nothing to stop."""
+    """The fold of the containers' states: what is most alive counts. A sandbox without containers has nothing to stop.
+
+    What its host would start again is not stopped yet: it may run by the time that it is cleaned.
+    """
     if lost:
         return Column.LOST
     if facts is None:
@@ -100,7 +103,7 @@ def column(facts: PodFacts | None, *, lost: bool) -> Column:
     for state, of in ((State.RUNNING, Column.RUNNING), (State.STOPPING, Column.STOPPING), (State.PREPARING, Column.PREPARING)):
         if state in states:
             return of
-    return Column.STOPPED
+    return Column.STOPPING if any(container.host_restarts for container in facts.containers.values()) else Column.STOPPED
 
 
 def step(pod: Pod | None, facts: PodFacts | None, now: float, *, lost: bool) -> Step:

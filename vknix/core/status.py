@@ -10,7 +10,6 @@ from vknix.core import late, resize, rounds
 from vknix.core import pod as pods
 from vknix.core.container_status import ContainerView, View, container_status, mark_lost, stamp
 from vknix.core.decide import Row, failed_init, row
-from vknix.core.facts import PodFacts, State
 from vknix.core.failing import failing
 from vknix.core.pod import Kind, Member, Pod
 from vknix.core.restart import is_alive
@@ -120,7 +119,7 @@ def _phase(pod: Pod, view: View, statuses: list[dict[str, Any]], before: Before,
     if failed_init(pod, view.facts) and not alive:
         return "Failed"
     if waiting:
-        return "Failed" if leaving and not running and (view.facts is None or _stopped(view.facts)) else "Pending"
+        return "Failed" if leaving and not alive and (view.facts is None or view.facts.containers) else "Pending"
     if running:
         return "Running"
     codes = [end["exitCode"] for status in statuses if (end := _terminated(status)) is not None]
@@ -147,11 +146,6 @@ def _hooking(view: View) -> int:
 
 def _waits(status: dict[str, Any]) -> bool:
     return "waiting" in status["state"] and not status.get("lastState")
-
-
-def _stopped(facts: PodFacts) -> bool:
-    """What there was has ended: what never began will not."""
-    return bool(facts.containers) and all(seen.state is State.STOPPED for seen in facts.containers.values())
 
 
 def _terminated(status: dict[str, Any]) -> dict[str, Any] | None:
