@@ -11,7 +11,7 @@ from vknix.core import sysctls
 from vknix.core.facts import HostName, StorePath
 from vknix.core.handlers import Handler
 from vknix.errors import ConfigError, Mistake
-from vknix.scalars import Address, Cidr, Count, HostKey, LogFiles, Modes, NodeName, Port, Size, UserId, scalars
+from vknix.scalars import Address, Cidr, Count, Directory, HostKey, LogFiles, Modes, NodeName, Port, Size, UserId, scalars
 
 API_VERSION = "vknix.io/v1alpha1"
 KIND = "Configuration"
@@ -34,12 +34,15 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Kubelet:
-    """`listen` None: on each node's own address. `anonymous_auth`: who shows nothing is system:anonymous, who may be let in."""
+    """`listen` None: on each node's own address. `cert_directory`: where what the cluster has signed is kept for the next start.
+    `anonymous_auth`: who shows nothing is system:anonymous, who may be let in.
+    """
 
     client_ca_file: Path = field(metadata={"key": "clientCAFile", "missing": _WHY_CA})
     listen: Address | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    cert_directory: Directory | None = None
     web_sockets: bool = True
     anonymous_auth: bool = False
 
@@ -146,6 +149,8 @@ def _disagreements(config: Config) -> Iterator[Mistake]:
     """Values that are good by themselves, and not together."""
     if (config.kubelet.cert_file is None) != (config.kubelet.key_file is None):
         yield Mistake("kubelet", "certFile and keyFile go together; leave both out to have the cluster sign a certificate")
+    if config.kubelet.cert_directory is not None and config.kubelet.cert_file is not None:
+        yield Mistake("kubelet.certDirectory", "is for certificates that the cluster signs; leave it out beside certFile")
     for name, of in config.runtime_handlers.items():
         if of not in _HANDLERS or name in _HANDLERS:
             yield Mistake(f"runtimeHandlers.{name}", f"must be another name for one of {', '.join(_HANDLERS)}")

@@ -162,7 +162,8 @@ def serving_certificate(config: configs.Config, node: configs.Node, client: Clie
     context = certificates.server_context(config.kubelet.client_ca_file)
     if config.kubelet.cert_file is not None and config.kubelet.key_file is not None:
         return certificates.FromFiles(context, config.kubelet.cert_file, config.kubelet.key_file)
-    return certificates.FromCsr(context, client, certificates.Subject(node.name, (node.address,), (node.name,)), None)
+    kept = config.kubelet.cert_directory and config.kubelet.cert_directory / f"{node.name}.pem"
+    return certificates.FromCsr(context, client, certificates.Subject(node.name, (node.address,), (node.name,)), kept)
 
 
 async def serve(

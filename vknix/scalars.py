@@ -18,6 +18,7 @@ Address = NewType("Address", str)
 Cidr = NewType("Cidr", str)
 NodeName = NewType("NodeName", str)
 HostKey = NewType("HostKey", str)
+Directory = NewType("Directory", Path)  # that is there
 Port = NewType("Port", int)
 Count = NewType("Count", int)
 LogFiles = NewType("LogFiles", int)
@@ -29,6 +30,7 @@ Modes = NewType("Modes", tuple[tuple[str, int], ...])  # of files, by path
 def scalars(folder: Path) -> strict.Scalars:
     return {
         Path: lambda value: _file(value, folder),
+        Directory: lambda value: _directory(value, folder),
         Address: _address,
         Cidr: _cidr,
         NodeName: lambda value: _match(value, _SUBDOMAIN, 253, "a DNS name in lower case"),
@@ -48,6 +50,13 @@ def _file(value: object, folder: Path) -> Path:
     path = folder / Path(strict.string(value)).expanduser()
     if not path.is_file():
         raise strict.Invalid(f"{path} is not a file" if path.exists() else f"{path} does not exist")
+    return path
+
+
+def _directory(value: object, folder: Path) -> Path:
+    path = folder / Path(strict.string(value)).expanduser()
+    if not path.is_dir():
+        raise strict.Invalid(f"{path} is not a directory" if path.exists() else f"{path} does not exist")
     return path
 
 

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.integration.callers import serial
 from tests.integration.conftest import started
@@ -33,6 +35,11 @@ class Cluster:
         wait_for(lambda: len(self.pending()) == 1, "vknix asks for a certificate", timeout_s=ASKED_S)
         self.lab.kubectl("certificate", "approve", *self.pending())
 
+    def restart(self) -> None:
+        config = yaml.safe_load(self.lab.vknix.config_file.read_text())
+        self.lab.vknix.stop()
+        self.lab.vknix.start(config)
+
     def serves(self) -> bool:
         """Through the API server, which verifies the node's certificate."""
         healthz = ("get", "--raw", "/api/v1/nodes/vknix/proxy/healthz")
@@ -40,11 +47,11 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(lab: Lab) -> Iterator[Cluster]:
+def cluster(lab: Lab, tmp_path: Path) -> Iterator[Cluster]:
     """vknix runs without files of a certificate."""
     listed = json.loads(lab.kubectl("get", "certificatesigningrequests", "--output=json").stdout)["items"]
     lab.vknix.stop()
-    lab.vknix.start({"kubelet": {"certFile": None, "keyFile": None}})
+    lab.vknix.start({"kubelet": {"certFile": None, "keyFile": None, "certDirectory": str(tmp_path)}})
     yield Cluster(lab, frozenset(of["metadata"]["name"] for of in listed))
     lab.vknix.stop()
     started(lab)
@@ -62,3 +69,12 @@ def test_a_signed_certificate_is_renewed_without_a_restart(cluster: Cluster) -> 
     wait_for(lambda: serial(cluster.lab) != first, "the next one is served", timeout_s=30)
     assert cluster.serves()
     assert cluster.lab.vknix.pid == process
+
+
+def test_a_certificate_is_kept_for_the_next_start(cluster: Cluster) -> None:
+    cluster.approve()
+    wait_for(cluster.serves, "the certificate is served", timeout_s=30)
+    first = serial(cluster.lab)
+    cluster.restart()
+    wait_for(cluster.serves, "the certificate is served again", timeout_s=30)
+    assert serial(cluster.lab) == first

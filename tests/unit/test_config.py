@@ -206,6 +206,13 @@ def test_a_node_takes_the_clusters_kubeconfig(folder: Path) -> None:
             "tls.crt",
             "kubelet: certFile and keyFile go together; leave both out to have the cluster sign a certificate",
         ),
+        ("kubelet.certDirectory", "gone", "kubelet.certDirectory: {folder}/gone does not exist"),
+        ("kubelet.certDirectory", "id", "kubelet.certDirectory: {folder}/id is not a directory"),
+        (
+            "kubelet",
+            {"clientCAFile": "ca.crt", "certFile": "tls.crt", "keyFile": "tls.key", "certDirectory": "."},
+            "kubelet.certDirectory: is for certificates that the cluster signs; leave it out beside certFile",
+        ),
         ("nodes", [], "nodes: must have at least one node"),
         ("nodes.0.hosts", [], "nodes[0].hosts: must have at least one host"),
         ("nodes", "x", "nodes: must be a list, not the string 'x'"),
