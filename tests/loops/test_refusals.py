@@ -1,5 +1,6 @@
 """What can't be had: said once, in a status and an Event, and healed when it is put right."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,10 @@ from tests import podspec
 from tests.fakes.cluster import Object, until
 from tests.loops.world import IMAGE, MISSING, Call, World, pod
 from vknix.core.fields import FIELDS, Verdict
+from vknix.core.handlers import Handler
 from vknix.core.pod import Pod
 from vknix.errors import Unreachable
+from vknix.loops.starting import Starter
 
 
 async def test_unsupported_field_fails_the_pod_in_words_and_no_other(world: World) -> None:
@@ -195,6 +198,27 @@ async def test_container_whose_image_becomes_no_store_path_waits_for_one(world: 
         assert world.waits_for("web") == "InvalidImageName"
         world.delete("web")
         await until(lambda: not world.has("web"))
+
+
+async def test_pod_that_goes_while_it_is_looked_at_is_no_bug(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: object) -> Handler:
+        asked.set()
+        await gone.wait()
+        return Handler.NSPAWN
+
+    monkeypatch.setattr(Starter, "handler", slow)
+    world.put(pod("web"))
+    async with world.process() as process:
+        await asyncio.wait_for(asked.wait(), 10)
+        world.cluster.remove("pods", "default", "web")
+        await until(lambda: not process.ledger.wanted)
+        gone.set()
+        await world.settled()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_waiting_for_a_store_path_ends_with_the_pod(world: World) -> None:

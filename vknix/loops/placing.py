@@ -55,9 +55,12 @@ class Placing:
     def judge(self, pod: Pod, facts: PodFacts | None, handler: Handler | None) -> None:
         if facts is not None or handler is None or decide.row(pod, time.time()) is not Row.WANTED or self.refused is not None:
             return
+        record = self._ledger.wanted.get(self._uid)
+        if record is None:  # it has gone while its class or its claims were asked for
+            return
         unreadable = None
         try:
-            spec = json.loads(self._ledger.wanted[self._uid].raw)["spec"]
+            spec = json.loads(record.raw)["spec"]
             spec.pop("ephemeralContainers", None)  # each is judged by itself
             fields.check(spec, handler, self._tools.settings.aliases)
             sysctls.check(pod, self._tools.settings.allowed_unsafe_sysctls)
