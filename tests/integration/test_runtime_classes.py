@@ -27,6 +27,7 @@ from tests.integration.build import (
     terminated,
     uid32,
 )
+from tests.integration.streaming import Kubectl
 from tests.lab.hosts import Host
 from tests.lab.lab import Lab
 from tests.lab.shell import wait_for
@@ -180,6 +181,28 @@ def test_a_unit_is_restarted_and_its_ends_are_told(space: Space, lab: Lab) -> No
     assert (last["exitCode"], last.get("signal"), last["reason"]) == (137, 9, "Error")
     assert seconds(last["finishedAt"]) >= seconds(last["startedAt"])
     assert space.logs("again", "--previous") == "attempt\n"
+
+
+def test_a_unit_reads_what_is_typed_into_it(space: Space, lab: Lab) -> None:
+    script = "tty; stty size; read -r line; echo got $line; exit 5"
+    space.create(pod("typed", container(lab.image_busybox, script, stdin=True, tty=True), runtimeClassName="unit"))
+    space.wait(is_ready, "typed")
+    with Kubectl(space).terminal("attach", "-it", "typed", rows=33, columns=77) as terminal:
+        terminal.type("hello\r")
+        terminal.expect("got hello")
+        terminal.wait()
+    of = space.wait(ended, "typed")["typed"]
+    assert terminated(of)["exitCode"] == 5
+    assert space.logs("typed").startswith("/dev/pts/")
+
+
+def test_a_unit_reads_what_is_sent_to_it_once(space: Space, lab: Lab) -> None:
+    main = container(lab.image_busybox, "cat; echo end", stdin=True, stdinOnce=True)
+    space.create(pod("sent", main, runtimeClassName="unit"))
+    space.wait(is_ready, "sent")
+    Kubectl(space).run("attach", "-i", "sent", stdin=b"one\ntwo\n")
+    space.wait(ended, "sent")
+    assert space.logs("sent") == "one\ntwo\nend\n"
 
 
 def test_a_unit_whose_program_is_not_there_says_so(space: Space, lab: Lab) -> None:

@@ -34,9 +34,6 @@ _UNIT_CONTAINER: Mapping[str, Rule] = {
     "volumeMounts[].recursiveReadOnly": _no_wall("gets plain bind mounts", "Disabled"),
     "lifecycle.stopSignal": _no_wall("is stopped by SIGTERM", "SIGTERM"),
     "resources.limits": Rule(Verdict.HONOURED, "of ephemeral-storage only the log counts: a unit has no root of its own"),
-    "stdin": _no_wall("has no standard input", False),
-    "stdinOnce": _no_wall("has no standard input", False),
-    "tty": _no_wall("has no terminal", False),
 }
 
 _NUMBERS = Rule(Verdict.HONOURED, "users are numbers: what the host's /etc/group has adds no group")
