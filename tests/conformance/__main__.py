@@ -38,9 +38,10 @@ def _run(args: argparse.Namespace, tests: list[str]) -> int:
     lab = Lab.up(args.name, hosts=args.hosts or nodes, shape=shape, kubernetes_release=args.kubernetes)
     try:
         start_vknix(lab, nodes=nodes)
-        say(f"{len(tests)} tests, {args.procs} at a time; their output: {args.report / 'output.log'}")
+        procs = args.procs or (2 if args.resize else 4)
+        say(f"{len(tests)} tests, {procs} at a time; their output: {args.report / 'output.log'}")
         began = time.monotonic()
-        outcomes = run_tests(lab, tests, procs=args.procs, folder=args.report, told=say)
+        outcomes = run_tests(lab, tests, procs=procs, folder=args.report, told=say)
         print(report.summary(outcomes, time.monotonic() - began))
         return 1 if any(outcome.why for outcome in outcomes) else 0
     finally:
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--nodes", type=int, metavar="N", help="how many vknix nodes, each with hosts of its own (default: 2; 1 with --resize)")
     add("--hosts", type=int, metavar="N", help="how many hosts, dealt out to the nodes (default: one for each)")
     add("--shape", help="of the hosts, as scripts/lab has it (default: mixed; vm with --resize)")
-    add("--procs", type=int, default=4, metavar="N", help="how many tests at a time (default: 4)")
+    add("--procs", type=int, metavar="N", help="how many tests at a time (default: 4; 2 with --resize)")
     add("--kubernetes", metavar="V", default=kubernetes.DEFAULT, help=f"the release (default: {kubernetes.DEFAULT})")
     add("--name", default="conformance", help="which lab (default: conformance)")
     add("--keep", action="store_true", help="leave the lab up")

@@ -122,11 +122,19 @@ class Unit:
         return self.run("sh", "-c", script)[0]
 
     def fact(
-        self, result: str = "success", code: str = "exited", status: str = "0", *, invocation: str = "id-1", policy: str = "file"
+        self,
+        result: str = "success",
+        code: str = "exited",
+        status: str = "0",
+        *,
+        invocation: str = "id-1",
+        policy: str = "file",
+        notify: Path | None = None,
     ) -> dict[str, Any]:
         """Runs `fact` as ExecStopPost: the last line that there is then."""
         files = [str(self.at / name) for name in ("logs", "facts", "termination-log", "run")]
         env = {"INVOCATION_ID": invocation, "SERVICE_RESULT": result, "EXIT_CODE": code, "EXIT_STATUS": status}
+        env["NOTIFY_SOCKET"] = str(notify or "")
         path = f"{self.at}/bin:{os.environ['PATH']}"
         subprocess.run([self.tool, "fact", *files, "vktest", policy], env={**env, "PATH": path}, check=True, timeout=30)
         return msgspec.json.decode(self.facts.read_bytes().splitlines()[-1], type=dict[str, Any])

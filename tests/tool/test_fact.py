@@ -1,6 +1,7 @@
 import base64
 import json
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -50,6 +51,15 @@ def test_the_log_tells_whether_the_program_ran(unit: Unit, output: str, journal:
     fact = unit.fact("exit-code", "exited", "1")
     assert fact["signal"] == signal
     assert base64.b64decode(fact["message"]) == (EXECV.strip().encode() if signal == "START" else b"")
+
+
+def test_it_asks_for_more_time_than_the_grace_of_a_pod_may_be(unit: Unit) -> None:
+    unit.sh("exit 0")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(unit.at / "notify"))
+        systemd.settimeout(10)
+        unit.fact(notify=unit.at / "notify")
+        assert systemd.recv(100) == b"EXTEND_TIMEOUT_USEC=30000000"
 
 
 def test_a_fact_has_attempt_invocation_and_both_times(unit: Unit) -> None:

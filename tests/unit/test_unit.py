@@ -330,7 +330,7 @@ def test_a_unit_is_what_was_measured_to_work() -> None:
     wanted = {
         "Type": "notify",
         "KillMode": "mixed",
-        "OOMPolicy": "kill",
+        "OOMPolicy": "continue",
         "Restart": "on-failure",
         "StartLimitIntervalSec": "0",
         "CollectMode": "inactive-or-failed",

@@ -156,7 +156,7 @@ def properties(plan: PodPlan, machine: MachinePlan, settings: Settings) -> list[
         ("NotifyAccess", "all"),
         ("Delegate", "yes"),
         ("KillMode", "mixed"),
-        ("OOMPolicy", "kill"),
+        ("OOMPolicy", "continue"),  # the kernel kills all of the container; systemd would kill what writes down its end as well
         ("TimeoutStartSec", "infinity"),
         ("TimeoutStopSec", f"{plan.grace_s}s"),
         ("Restart", machine.restart),

@@ -240,6 +240,7 @@ int fact(int argc, char **argv)
     struct attempt attempt;
     char *last, wanted[128], log[PATH_MAX], root[PATH_MAX];
 
+    tell_systemd("EXTEND_TIMEOUT_USEC=30000000"); // a Pod's grace may be shorter than the journal takes to answer
     if (argc != 6)
         die(64, "fact LOGDIR FACTS TERMLOG RUNFILE MACHINE file|fallback");
     end.id = variable("INVOCATION_ID");
