@@ -15,6 +15,7 @@ from tests.integration.build import (
     is_ready,
     pod,
     runs,
+    seconds,
     sidecar,
     status,
     terminated,
@@ -66,6 +67,19 @@ def test_hooks_by_http_are_called_and_the_container_gets_its_own_signal(space: S
     ended = space.wait(has_ended, "called", timeout_s=15)["called"]
     space.let_go("called")
     assert (terminated(ended)["exitCode"], terminated(ended)["message"]) == (7, "postStart\npreStop\n")
+
+
+def test_hook_that_sleeps_puts_the_signal_off(space: Space) -> None:
+    hooks = {"preStop": {"sleep": {"seconds": 3}}}
+    script = "trap 'exit 6' TERM; while :; do sleep 0.1; done"
+    space.create(held(pod("sleeper", container(space.lab.image_busybox, script, lifecycle=hooks), grace_s=60)))
+    space.wait(is_ready, "sleeper")
+    space.kubectl("delete", "pod", "sleeper", "--wait=false")
+    ended = space.wait(has_ended, "sleeper", timeout_s=30)["sleeper"]
+    space.let_go("sleeper")
+    asked = seconds(ended["metadata"]["deletionTimestamp"]) - 60
+    assert terminated(ended)["exitCode"] == 6
+    assert asked + 3 <= seconds(terminated(ended)["finishedAt"]) < asked + 30
 
 
 def test_readiness_gate_holds_a_pod_back_until_its_condition_is_true(space: Space) -> None:

@@ -47,10 +47,11 @@ def ended(shared: Space) -> dict[str, Json]:
     pods = [pod(name, container(image, script), restart=restart) for name, (script, restart, _, _) in ENDS.items()]
     missing = pod("missing-program", {**container(image), "command": [MISSING]})
     from_logs = container(image, "echo the last words; exit 1", terminationMessagePolicy="FallbackToLogsOnError")
+    elsewhere = container(image, "echo why > /said; exit 5", terminationMessagePath="/said")
     serve = container(image, "echo hello > /tmp/index.html; exec httpd -f -p 127.0.0.1:8080 -h /tmp & sleep 3", name="serve")
     fetch = container(image, "until wget -qO- http://localhost:8080/ 2>/dev/null; do sleep 0.1; done", name="fetch")
     program = pod("program", {"name": "main", "image": f"{image}/bin/echo", "args": ["hello", "from the image"]})
-    shared.create(*pods, missing, pod("from-logs", from_logs), pod("two", serve, fetch), program)
+    shared.create(*pods, missing, pod("from-logs", from_logs), pod("elsewhere", elsewhere), pod("two", serve, fetch), program)
     return shared.wait(has_ended)
 
 
@@ -76,6 +77,10 @@ def test_missing_program_is_a_start_error(ended: dict[str, Json]) -> None:
 
 def test_failed_container_can_leave_its_log_as_message(ended: dict[str, Json]) -> None:
     assert terminated(ended["from-logs"])["message"].strip() == "the last words"
+
+
+def test_termination_message_is_where_the_pod_says(ended: dict[str, Json]) -> None:
+    assert terminated(ended["elsewhere"])["message"] == "why\n"
 
 
 def test_containers_of_a_pod_share_localhost(ended: dict[str, Json], shared: Space) -> None:
@@ -107,6 +112,22 @@ def test_twenty_pods_run_on_both_hosts_and_leave_nothing(lab: Lab, space: Space)
     assert all(status(of)["restartCount"] == 0 for of in pods.values())
     space.kubectl("delete", "pods", "--all", "--timeout=60s")
     wait_as_before(lab, before)
+
+
+def test_status_of_a_running_pod_is_whole(space: Space, lab: Lab) -> None:
+    small = {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}
+    space.create(pod("whole", container(lab.image_busybox, resources=small)))
+    of = space.wait(is_ready, "whole")["whole"]
+    told = of["status"]
+    assert (told["hostIPs"], told["podIPs"]) == ([{"ip": told["hostIP"]}], [{"ip": told["podIP"]}])
+    assert (told["qosClass"], told["observedGeneration"]) == ("Burstable", of["metadata"]["generation"])
+    kinds = {"PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready"}
+    assert {each["type"]: each["status"] for each in told["conditions"]} == dict.fromkeys(kinds, "True")
+    assert {each["observedGeneration"] for each in told["conditions"]} == {of["metadata"]["generation"]}
+    main = status(of)
+    assert (main["started"], main["ready"], main["restartCount"], main["image"]) == (True, True, 0, lab.image_busybox)
+    assert main["containerID"].startswith("systemd-nspawn://")
+    assert main["imageID"].endswith(lab.image_busybox.removeprefix("nix:0"))
 
 
 def test_environment_of_a_pod_that_asks_for_nothing(space: Space) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.build import SLEEP, Json, Space, container, host_of, is_ready, pod, terminated, wait_as_before
+from tests.integration.build import SLEEP, Json, Space, container, host_of, is_ready, pod, runs, terminated, wait_as_before, waiting
 from tests.integration.build import snapshots as taken
 from tests.lab.lab import Lab
 
@@ -99,6 +99,18 @@ def test_unsafe_sysctl_is_forbidden(space: Space, lab: Lab) -> None:
     unsafe = {"sysctls": [{"name": "kernel.msgmax", "value": "10000"}]}
     of = space.run(pod("unsafe", container(lab.image_busybox), securityContext=unsafe))
     assert of["status"]["reason"] == "SysctlForbidden"
+
+
+def test_who_must_not_be_root_does_not_begin_as_root(space: Space, lab: Lab) -> None:
+    image = lab.image_busybox
+    containers = [
+        container(image, name="root", **context(runAsNonRoot=True)),
+        container(image, name="user", **context(runAsNonRoot=True, runAsUser=7)),
+    ]
+    space.create(pod("careful", *containers))
+    of = space.wait(lambda of: bool(waiting(of, "root")) and runs(of, "user"), "careful")["careful"]
+    assert waiting(of, "root") == "CreateContainerConfigError"
+    assert "runAsNonRoot" in space.wait_event("careful", "Failed")
 
 
 def test_containers_share_processes(space: Space, lab: Lab) -> None:
