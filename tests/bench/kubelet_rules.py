@@ -246,6 +246,12 @@ def _condition_changes(old: Json, new: Json) -> Iterator[str]:
             yield "Initialized was taken back"
 
 
+def _is_same_end(known: Json, end: Json) -> bool:
+    """Messages may become shorter: the containers of a Pod share 12 KiB for them, also an ephemeral one that comes later."""
+    shorter = str(known.get("message", "")).startswith(end.get("message", ""))
+    return shorter and {**known, "message": ""} == {**end, "message": ""}
+
+
 def _container_change(old: Json, new: Json) -> Iterator[str]:
     was, now = old.get("restartCount", 0), new.get("restartCount", 0)
     if now < was:
@@ -267,7 +273,7 @@ def _container_change(old: Json, new: Json) -> Iterator[str]:
     ends = {end.get("containerID"): end for end in terminated(old)}
     for end in terminated(new):
         known = ends.get(end.get("containerID"))
-        if known is not None and end != known:
+        if known is not None and not _is_same_end(known, end):
             yield f"an end was told as {_words(known)}, then as {_words(end)}"
     last = (new.get("lastState") or {}).get("terminated", {}).get("containerID")
     if now == was + 1 and one and last != one and not ("waiting" in new.get("state", {}) and last == other):

@@ -4,7 +4,21 @@ from typing import Any
 
 import pytest
 
-from tests.integration.build import SLEEP, Json, Space, container, host_of, is_ready, pod, runs, terminated, wait_as_before, waiting
+from tests.integration.build import (
+    SLEEP,
+    Json,
+    Space,
+    container,
+    has_ended,
+    held,
+    host_of,
+    is_ready,
+    pod,
+    runs,
+    terminated,
+    wait_as_before,
+    waiting,
+)
 from tests.integration.build import snapshots as taken
 from tests.lab.lab import Lab
 
@@ -128,6 +142,18 @@ def test_containers_share_processes(space: Space, lab: Lab) -> None:
     assert "sleep 3600" in space.exec("sharing", "ps")
     space.clear()
     wait_as_before(lab, before)
+
+
+def test_end_by_signal_is_told_where_processes_are_shared(space: Space, lab: Lab) -> None:
+    """The signals that nspawn would take for a reboot and a power-off, and another one."""
+    names = {"hup": ("SIGHUP", 129), "int": ("SIGINT", 130), "term": ("SIGTERM", 143)}
+    containers = [container(lab.image_busybox, name=name, lifecycle={"stopSignal": signal}) for name, (signal, _) in names.items()]
+    space.create(held(pod("signalled", *containers, shareProcessNamespace=True, os={"name": "linux"}, grace_s=20)))
+    space.wait(is_ready, "signalled")
+    space.kubectl("delete", "pod", "signalled", "--wait=false")
+    of = space.wait(has_ended, "signalled")["signalled"]
+    space.let_go("signalled")
+    assert {name: terminated(of, name)["exitCode"] for name in names} == {name: code for name, (_, code) in names.items()}
 
 
 def test_hosts_processes_are_seen(space: Space, lab: Lab) -> None:

@@ -102,6 +102,13 @@ LIES: dict[str, tuple[tuple[Json, ...], str]] = {
         (DOWN, lie(AGAIN, lambda _, main: main["lastState"]["terminated"].update(exitCode=4))),
         "main: an end was told as Error 3",
     ),
+    "another message": (
+        (
+            lie(DOWN, lambda _, main: main["state"]["terminated"].update(message="why")),
+            lie(DOWN, lambda _, main: main["state"]["terminated"].update(message="what")),
+        ),
+        "main: an end was told as Error 3",
+    ),
     "another start": (
         (UP, lie(DOWN, lambda _, main: main["state"]["terminated"].update(startedAt=at(9)))),
         "main: ran since 2026-01-01T00:00:10Z, and had begun at 2026-01-01T00:00:09Z",
@@ -153,6 +160,12 @@ LIES: dict[str, tuple[tuple[Json, ...], str]] = {
 def test_lies_are_found(name: str) -> None:
     seen, found = LIES[name]
     assert any(each.startswith(found) for each in kubelet_rules.broken(seen)), kubelet_rules.broken(seen)
+
+
+def test_a_message_may_become_shorter() -> None:
+    long = lie(DOWN, lambda _, main: main["state"]["terminated"].update(message="why"))
+    short = lie(DOWN, lambda _, main: main["state"]["terminated"].update(message="w"))
+    assert kubelet_rules.broken((NEW, UP, long, short)) == []
 
 
 def test_a_container_that_backs_off_has_not_ended_again() -> None:

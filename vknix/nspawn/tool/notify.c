@@ -171,13 +171,22 @@ static int own_end(int process, int status)
     return info.exit_code;
 }
 
+/* nspawn's own end says something else where the program exited with the code that nspawn keeps for itself, and where it died by what
+   nspawn takes for a reboot (SIGHUP, told as that code) or a power-off (SIGINT, told as 0), which a first process of other processes' does. */
+static int translate(int status, int end)
+{
+    int told = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+
+    if (told == 1 && WIFEXITED(end) && WEXITSTATUS(end) == KEPT)
+        return end;
+    return (told == KEPT || told == 0) && WIFSIGNALED(end) ? (128 + WTERMSIG(end)) << 8 : status;
+}
+
 int end_notify(struct notify *notify, int status)
 {
     while (notify->report >= 0)
         take_report(notify);
-    int end = own_end(notify->process, status);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 1 && WIFEXITED(end) && WEXITSTATUS(end) == KEPT)
-        status = end;
+    status = translate(status, own_end(notify->process, status));
     if (notify->fd < 0)
         return status;
     take_notify(notify); // READY and what came with it are two messages
