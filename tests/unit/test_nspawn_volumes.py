@@ -41,7 +41,7 @@ def test_files_are_read_as_they_are(found: list[bytes | None]) -> None:
     assert volumes.files("red", answer) == found
 
 
-@pytest.mark.parametrize("answer", [b"3", b"3\nab", b"1\na2\n"])
+@pytest.mark.parametrize("answer", [b"3", b"3\nab", b"1\na2\n", b"x\nabc", b"\nabc"])
 def test_a_part_of_a_file_is_none(answer: bytes) -> None:
     with pytest.raises(HostFailed, match="host red"):
         volumes.files("red", answer)

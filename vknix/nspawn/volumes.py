@@ -29,9 +29,16 @@ def files(host: str, answer: bytes) -> list[bytes | None]:
     found: list[bytes | None] = []
     while answer:
         head, newline, rest = answer.partition(b"\n")
-        size = int(head) if newline else len(rest) + 1
-        if len(rest) < size:
-            raise HostFailed(f"host {host}: `vktool read` broke off")
+        size = _size(head)
+        if not newline or size is None or len(rest) < size:
+            raise HostFailed(f"host {host}: `vktool read` broke off, or said what can't be read")
         found.append(rest[:size] if size >= 0 else None)
         answer = rest[max(size, 0) :]
     return found
+
+
+def _size(text: bytes) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None

@@ -53,18 +53,11 @@ static int open_cut(const char *directory, long attempt, struct segment *out)
     return count;
 }
 
-static bool same_file(int fd, const char *name)
+static bool is_file(int fd, const struct stat *of)
 {
-    struct stat ours, there;
+    struct stat ours;
 
-    return fstat(fd, &ours) == 0 && stat(name, &there) == 0 && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
-}
-
-static bool same_open_file(int one, int other)
-{
-    struct stat a, b;
-
-    return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+    return fstat(fd, &ours) == 0 && ours.st_ino == of->st_ino && ours.st_dev == of->st_dev;
 }
 
 int open_segments(const char *directory, long attempt, struct segment *out)
@@ -78,9 +71,9 @@ int open_segments(const char *directory, long attempt, struct segment *out)
         if (fd < 0)
             return 0;
         int count = open_cut(directory, attempt, out);
-        if (same_file(fd, newest) && fstat(fd, &st) == 0) {
+        if (stat(newest, &st) == 0 && is_file(fd, &st)) {
             const struct segment *last = count ? &out[count - 1] : NULL;
-            if (last && same_open_file(last->fd, fd)) { // in the middle of a rotation it has both names
+            if (last && is_file(last->fd, &st)) { // in the middle of a rotation it has both names
                 close(fd);
                 return count;
             }

@@ -172,7 +172,8 @@ static int own_end(int process, int status)
 }
 
 /* nspawn's own end says something else where the program exited with the code that nspawn keeps for itself, and where it died by what
-   nspawn takes for a reboot (SIGHUP, told as that code) or a power-off (SIGINT, told as 0), which a first process of other processes' does. */
+   nspawn takes for a reboot (SIGHUP, told as that code) or a power-off (SIGINT, told as 0), as only one can die that shares its
+   PID namespace. */
 static int translate(int status, int end)
 {
     int told = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
