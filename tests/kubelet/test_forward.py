@@ -14,7 +14,7 @@ from tests.kubelet.programs import BUG, DEAF, ECHO, GREET, LOST, POUR, REFUSED
 from tests.kubelet.spdy_client import raw
 from tests.kubelet.test_websocket_exec import messages
 from tests.kubelet.world import UID, Kubelet
-from vknix.kubelet import spdy, spdy_forward
+from vknix.kubelet import forwarding, spdy, spdy_forward
 
 Open = Callable[[Kubelet, aiohttp.ClientSession], AbstractAsyncContextManager[ForwardClient]]
 REFUSAL = f"error forwarding port 9 to pod p, uid {UID}: dial tcp4 127.0.0.1:9: connect: connection refused"
@@ -109,6 +109,19 @@ async def test_a_reset_closes_its_connection_at_once(client: ForwardClient, kube
     assert deaf.said == ""
     await until_none_run(kubelet, but=1)
     await client.end(other)
+
+
+async def test_what_pours_on_after_its_client_has_ended_is_ended(
+    client: ForwardClient, kubelet: Kubelet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "HALF_CLOSED_S", 0.05)
+    other, pouring = await echoed(client, b"x"), await client.open(POUR)
+    await client.end(pouring)  # as kubectl does for a program that is gone, whose data it then drops
+    await client.until(lambda: pouring.is_over)
+    assert pouring.said == ""
+    await until_none_run(kubelet, but=1)
+    await client.end(other)
+    await client.until(lambda: other.is_over)
 
 
 async def test_a_client_that_goes_closes_all(kubelet: Kubelet, http: aiohttp.ClientSession) -> None:

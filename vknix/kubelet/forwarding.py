@@ -2,6 +2,9 @@
 
 Each side may end by itself. How the Pod's side ends is no error: it is passed on as it came. What goes wrong before there is a
 connection, or with the link to the host, is said on the client's error stream in the kubelet's words.
+
+Behind kubectl a program that has said all it has to say looks like one that is gone, so the Pod's side gets a while to end, too:
+HALF_CLOSED_S, where containerd gives it 1 s. Nothing is said then, for kubectl would end all of its connections.
 """
 
 import asyncio
@@ -18,6 +21,7 @@ log = logging.getLogger(__name__)
 
 BLOCK: Final = 128 * 1024
 MAX_PORTS: Final = 100  # of one legacy request
+HALF_CLOSED_S: Final = 60.0
 
 
 class End(Protocol):
@@ -48,8 +52,10 @@ class Forwarder:
         why = ""
         try:
             async with self.localhost.dial(port) as target, asyncio.TaskGroup() as tasks:
-                tasks.create_task(_inward(client, target))
-                tasks.create_task(_outward(target, client))
+                outward = tasks.create_task(_outward(target, client))
+                await _inward(client, target)
+                await asyncio.wait((outward,), timeout=HALF_CLOSED_S)
+                outward.cancel()
         except* VknixError as group:
             why = str(_first(group))
         except* Exception:
