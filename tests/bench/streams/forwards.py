@@ -81,9 +81,8 @@ class Bench:
         for _ in range(self.rounds):
             for who in dict.fromkeys((BARE, STRAIGHT, *self.ports)):
                 async with self.connection(who) as stream:
-                    await stream.send(b"s")
-                    await stream.receive()
-                    size, began = 0, time.perf_counter()
+                    began, size = time.perf_counter(), 0
+                    await stream.send(b"s" + self.mib.to_bytes(4))
                     while size < self.mib * MIB:
                         piece = await stream.receive()
                         assert piece, "the connection has ended"

@@ -1,9 +1,11 @@
 /* What the streams of a benchmark come from and go to, as one static program: `true`; `lines BYTES`; `ticks RATE SECONDS`, a line each with
-   its number and the time (ns, realtime); `serve PORT`: the first byte of a connection says what it is: `e` echoes, `s` sends until
-   it is closed. Else it waits. */
+   its number and the time (ns, realtime); `serve PORT`: the first byte of a connection says what it is: `e` echoes, `s` and a number
+   of 4 bytes sends so many MiB, and closes. Else it waits. */
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,8 +59,14 @@ static void answer(int client)
     ssize_t n = read(client, block, 1);
 
     setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    while (n == 1 && block[0] == 's') // which stays the first byte of the block
-        put(client, block, BLOCK);
+    if (n == 1 && block[0] == 's') {
+        uint32_t mib;
+        if (recv(client, &mib, sizeof mib, MSG_WAITALL) != sizeof mib)
+            return;
+        for (long left = (long)ntohl(mib) << 20; left > 0; left -= BLOCK)
+            put(client, block, left < BLOCK ? left : BLOCK);
+        return;
+    }
     while (n > 0 && (n = read(client, block, BLOCK)) > 0)
         put(client, block, n);
 }
