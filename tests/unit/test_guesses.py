@@ -3,7 +3,7 @@
 import pytest
 
 from vknix.nspawn.guesses import Doubts, Guesses, came_true
-from vknix.nspawn.read import Unit
+from vknix.nspawn.unit_state import Unit
 
 GUESS = Unit("activating", "start", attempt=1)
 WAITS = Unit("activating", "auto-restart", id="0" * 32)

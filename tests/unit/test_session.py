@@ -13,9 +13,9 @@ from vknix.core.facts import ContainerFacts, HostName, State
 from vknix.nspawn import paths, tree
 from vknix.nspawn.bus import Bus
 from vknix.nspawn.closures import Source
-from vknix.nspawn.read import Unit
 from vknix.nspawn.session import Session
 from vknix.nspawn.ssh import Link
+from vknix.nspawn.unit_state import Unit
 from vknix.provider import PodSeen, Seen
 
 UNIT = paths.unit(UID32, "main")

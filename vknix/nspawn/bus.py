@@ -19,9 +19,8 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.auth import UID_NOT_SPECIFIED, AuthExternal
 
 from vknix.errors import Unreachable
-from vknix.nspawn import read
-from vknix.nspawn.read import Unit
 from vknix.nspawn.ssh import Link, said
+from vknix.nspawn.unit_state import Unit, merge
 
 log = logging.getLogger(__name__)
 
@@ -126,21 +125,6 @@ class Bus:
             await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # not annotated there
         except (EOFError, OSError) as error:
             log.debug("bus: %s", said(error))
-
-
-def merge(before: Unit | None, changed: dict[str, Any]) -> Unit:
-    """A unit after a change of some of its properties."""
-    before = before or Unit("inactive", "dead")
-    since = changed.get("ActiveEnterTimestamp")
-    invocation = changed.get("InvocationID")
-    return Unit(
-        active=changed.get("ActiveState", before.active),
-        sub=changed.get("SubState", before.sub),
-        id=bytes(invocation).hex() if invocation is not None else before.id,
-        since=(since / 1e6 if since else None) if since is not None else before.since,
-        image=read.image(changed["Description"]) if "Description" in changed else before.image,
-        attempt=before.attempt,
-    )
 
 
 def escape(name: str) -> str:

@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from vknix.nspawn import read
-from vknix.nspawn.read import Unit
+from vknix.nspawn.unit_state import Unit, ended
 
 
 def came_true(before: Unit | None, ends: int) -> bool:
@@ -26,7 +25,7 @@ class Guesses:
     def make(self, name: str, attempt: int, image: str) -> None:
         """But of one that has begun."""
         known = self._units.get(name)
-        if known is None or read.ended(known):
+        if known is None or ended(known):
             guess = Unit("activating", "start", image=image, attempt=attempt)
             self._units[name] = guess
             self._of[name] = guess, known

@@ -11,15 +11,16 @@ from typing import Protocol
 
 from vknix.core.facts import HostName, Keys, PodFacts, StorePath
 from vknix.errors import Deposed, Refused, Unreachable
-from vknix.nspawn import bus as buses
-from vknix.nspawn import files, guesses, limits, network, paths, read, spaces, swap, tree, unit
+from vknix.nspawn import files, guesses, limits, listing, network, paths, spaces, swap, tree, unit
 from vknix.nspawn.bus import Bus
 from vknix.nspawn.closures import Closures, Source
+from vknix.nspawn.facts import pod_facts
 from vknix.nspawn.guesses import Doubts, Guesses
+from vknix.nspawn.listing import Found
 from vknix.nspawn.logs import Logs
 from vknix.nspawn.plan import PodPlan, Settings
-from vknix.nspawn.read import Found, Unit
 from vknix.nspawn.ssh import Finished, Link
+from vknix.nspawn.unit_state import Unit, ended, merge
 from vknix.provider import Listed, PodGone, PodSeen, Seen
 
 _SWEEP_S = 60.0
@@ -72,7 +73,7 @@ class Session:
     async def list_all(self) -> None:
         await self._bus.subscribe()
         self.units = await self._bus.units()
-        for found in read.found(await self.link.run(read.list_script())):
+        for found in listing.found(await self.link.run(listing.list_script())):
             self.pods[found.uid32] = found
         await self._ask_for_lost()
         for uid32, found in self.pods.items():
@@ -103,8 +104,8 @@ class Session:
                     continue
                 touched.add(of[0])
                 before = self.units.get(name)
-                after = buses.merge(before, changed) if changed is not None else None
-                if after is not None and not read.ended(after):
+                after = merge(before, changed) if changed is not None else None
+                if after is not None and not ended(after):
                     self.units[name] = after
                 else:
                     ends.append((name, before, after))
@@ -150,17 +151,17 @@ class Session:
             self._tell_pod(uid32)
 
     async def _read_again(self, uids: list[str]) -> None:
-        for found in read.found(await self.link.run(read.list_script(uids))):
+        for found in listing.found(await self.link.run(listing.list_script(uids))):
             before = self.pods.get(found.uid32)
             if before is not None:  # it may have been cleaned meanwhile
-                self.pods[found.uid32] = read.again(before, found)
+                self.pods[found.uid32] = listing.again(before, found)
 
     def _tell_pod(self, uid32: str) -> None:
         found = self.pods.get(uid32)
         if found is None:
             plan = self.wanted[uid32]
             found = Found(uid32, plan.namespace, plan.name, (), plan.closures, handler=plan.handler, images=plan.images)
-        facts = read.pod_facts(found, self.host.name, self.units, self.closures.facts)
+        facts = pod_facts(found, self.host.name, self.units, self.closures.facts)
         if self._told.get(uid32) != facts:
             self._told[uid32] = facts
             self.host.tell(PodSeen(facts))
@@ -226,8 +227,8 @@ class Session:
         command = f"{unit.guard(self.settings.epoch)}{unpack}\nexec sh {paths.run(plan.uid32)}/sync-{nonce}"
         with self._starting(plan, attempts) as guessed:
             answer = checked(await self.link.finish(command, archive), self.host.name)
-            self.pods[plan.uid32] = self._made(plan, lost, read.moment(answer), read.refused_limits(answer))
-            if ahead := read.ahead(answer):
+            self.pods[plan.uid32] = self._made(plan, lost, listing.moment(answer), listing.refused_limits(answer))
+            if ahead := listing.ahead(answer):
                 await self._read_again([plan.uid32])
                 guessed.drop(paths.unit(plan.uid32, name) for name in ahead)
             self._tell_pod(plan.uid32)

@@ -129,7 +129,7 @@ def _start_script(plan: PodPlan, machine: MachinePlan, attempt: int, settings: S
 
 
 def description(plan: PodPlan, machine: MachinePlan) -> str:
-    """Its end is how read.image knows what a unit runs."""
+    """Its end is how unit_state knows what a unit runs."""
     return f"container {machine.container} of Pod {plan.namespace}/{plan.name}, image {machine.image_name}"
 
 

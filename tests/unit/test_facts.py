@@ -1,56 +1,33 @@
-"""vknix.nspawn.read: what a host says, also after a power cut, and whatever containers left on its disk."""
+"""vknix.nspawn.facts: what is told of a container, also after a power cut."""
 
 import base64
 import json
-import subprocess
 from dataclasses import dataclass, field, replace
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.build import ROOT, UID, UID32, parses, pod, told, view
+from tests.unit.build import ROOT, UID32, pod, told, view
+from tests.unit.listed import RECORD, fact, lines, printed
 from tests.unit.test_status import apply
 from vknix.core import restart
 from vknix.core.facts import ContainerFacts, HostName, ImageFacts, ImageState, PodFacts, Reason, State, Uid
 from vknix.core.status import patch, pod_status
-from vknix.nspawn import paths, read, registration, tree
-from vknix.nspawn.read import Found, Unit, pod_facts
-from vknix.nspawn.tree import Entry, File
+from vknix.nspawn import listing, paths
+from vknix.nspawn.facts import pod_facts
+from vknix.nspawn.tree import File
+from vknix.nspawn.unit_state import Unit
 
 HOST = HostName("a")
 UNIT = paths.unit(UID32, "main")
-RECORD = {"namespace": "shop", "name": "web", "addresses": ["10.0.0.2"], "closures": {"main": ROOT}}
-
-
-def fact(number: int = 0, **fields: Any) -> dict[str, Any]:
-    """As vktool writes it."""
-    usual = {
-        "attempt": number,
-        "id": f"id-{number}",
-        "started": 10**9,
-        "finished": 2 * 10**9,
-        "result": "success",
-        "code": "exited",
-    }
-    return {**usual, "status": "0", "signal": "", "oom": False, "message": "", **fields}
-
-
-def lines(*facts: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(each).encode() + b"\n" for each in facts)
-
-
-def listing(facts: bytes = b"", logs: str = "", record: bytes = json.dumps(RECORD).encode(), *more: Entry) -> bytes:
-    files: list[Entry] = [File(f"{paths.var(UID32)}/pod.json", record), File(f"{paths.var_of(UID32, 'main')}/facts", facts)]
-    return logs.encode() + b"\0" + tree.pack([*files, *more])
 
 
 def seen(facts: bytes = b"", logs: dict[int, float] | None = None, unit: Unit | None = None) -> ContainerFacts | None:
     names = "".join(f"var/lib/vknix/{UID32}/c/main/log/{number}.log {at}\n" for number, at in (logs or {}).items())
-    (found,) = read.found(listing(facts, names))
+    (found,) = listing.found(printed(facts, names))
     return pod_facts(found, HOST, {UNIT: unit} if unit else {}, {}).containers.get("main")
 
 
@@ -61,38 +38,9 @@ def must(of: ContainerFacts | None) -> ContainerFacts:
 
 def test_end_of_an_attempt_that_was_stopped_to_start_again_says_so() -> None:
     marks = File(f"{paths.var_of(UID32, 'main')}/again", b"1\n1\n")
-    (found,) = read.found(listing(lines(fact(0), fact(1)), "", json.dumps(RECORD).encode(), marks))
+    (found,) = listing.found(printed(lines(fact(0), fact(1)), "", json.dumps(RECORD).encode(), marks))
     ended = must(pod_facts(found, HOST, {}, {}).containers.get("main"))
     assert [each.again for each in ended.exits] == [False, True]
-
-
-def limited(**cpu: str) -> Found:
-    """A Pod whose files of limits ask for so much, by their name with _ for its dot."""
-    folder = paths.run_of(UID32, "main")
-    each = ((name.replace("_", "."), json.dumps({"requests": {"cpu": amount}})) for name, amount in cpu.items())
-    files = [File(f"{folder}/{name}", f"# {asked}\ncpu.weight 1\n".encode()) for name, asked in each]
-    (found,) = read.found(listing(b"", "", json.dumps(RECORD).encode(), *files))
-    return found
-
-
-def resources(of: Found) -> Any:
-    return of.resources.get("main", {}).get("requests", {}).get("cpu")
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [({"limits": "1", "limits_new": "2"}, "1"), ({"limits": "1"}, "1"), ({"limits_new": "2"}, "2"), ({}, None)],
-    ids=["in force", "nothing wanted", "about to begin", "nothing yet"],
-)
-def test_resources_are_those_that_a_container_has_or_begins_with(files: dict[str, str], expected: str | None) -> None:
-    assert resources(limited(**files)) == expected
-
-
-def test_resources_that_are_known_stay_so_whatever_is_read_while_a_container_begins() -> None:
-    known = limited(limits="2")
-    assert resources(read.again(known, limited())) == "2"
-    assert resources(read.again(known, limited(limits="1"))) == "2"
-    assert resources(read.again(limited(), limited(limits="1"))) == "1"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +111,7 @@ def test_the_end_of_an_attempt_is_told_once_its_unit_has_ended(unit: Unit) -> No
 
 def test_what_began_in_sight_is_never_lost() -> None:
     """Its log may be read before systemd has told of its unit."""
-    (found,) = read.found(listing(b"", f"var/lib/vknix/{UID32}/c/main/log/0.log 7.0\n"))
+    (found,) = listing.found(printed(b"", f"var/lib/vknix/{UID32}/c/main/log/0.log 7.0\n"))
     begun = pod_facts(replace(found, listed={}), HOST, {UNIT: Unit("inactive", "dead")}, {}).containers["main"]
     assert (begun.state, begun.exits) == (State.PREPARING, ())
     assert pod_facts(replace(found, listed={}), HOST, {}, {}).containers == {}
@@ -213,16 +161,11 @@ def test_a_torn_line_counts_once_its_successor_runs() -> None:
     assert (made.attempt, [ended.reason for ended in made.exits]) == (2, [Reason.ERROR, Reason.UNKNOWN])
 
 
-def test_a_record_that_a_power_cut_left_empty_is_no_pod() -> None:
-    assert list(read.found(listing(record=b""))) == []
-    assert list(read.found(listing(record=b"\0\0"))) == []
-
-
 def test_what_a_host_has_of_a_pod() -> None:
     image = ImageFacts(ROOT, ImageState.PRESENT)
-    (found,) = read.found(listing(b"", "", json.dumps(RECORD).encode(), File(f"{paths.run(UID32)}/net", b"")))
+    (found,) = listing.found(printed(b"", "", json.dumps(RECORD).encode(), File(f"{paths.run(UID32)}/net", b"")))
     assert pod_facts(found, HOST, {}, {ROOT: image}) == PodFacts(found_uid(), HOST, "shop", "web", ("10.0.0.2",), {}, {ROOT: image})
-    (bare,) = read.found(listing())
+    (bare,) = listing.found(printed())
     assert pod_facts(bare, HOST, {}, {}).addresses == ()
 
 
@@ -233,7 +176,7 @@ def test_what_a_host_has_of_a_pod() -> None:
 )
 def test_what_ended_before_the_network_was_made_ended_in_another_sandbox(marker: bytes | None, since: float) -> None:
     more = (File(f"{paths.run(UID32)}/net", marker),) if marker is not None else ()
-    (found,) = read.found(listing(b"", "", json.dumps(RECORD).encode(), *more))
+    (found,) = listing.found(printed(b"", "", json.dumps(RECORD).encode(), *more))
     assert pod_facts(found, HOST, {}, {}).since == since
 
 
@@ -284,7 +227,7 @@ class Model:
 
     def seen(self) -> PodFacts:
         names = "".join(f"var/lib/vknix/{UID32}/c/main/log/{number}.log {at}\n" for number, at in self.logs.items())
-        (found,) = read.found(listing(self.data(), names))
+        (found,) = listing.found(printed(self.data(), names))
         return pod_facts(found, HOST, {UNIT: self.unit} if self.unit else {}, {})
 
 
@@ -317,150 +260,3 @@ def test_counts_and_attempts_never_go_back(history: list[tuple[Any, ...]], polic
 def test_a_streak_counts_all_ends_not_the_last_two() -> None:
     made = must(seen(lines(*(fact(number, status="1") for number in range(9))), dict.fromkeys(range(9), 1.0)))
     assert (made.streak, restart.delay_s(made.streak)) == (9, 300)
-
-
-class Disk:
-    """The listing's script, run for real below a directory that stands for the root of a host."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def put(self, path: str, data: bytes = b"x") -> None:
-        file = self.root / path.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-
-    def list(self, *only: str) -> bytes:
-        script = read.list_script(only).replace("cd / ", f"cd {self.root} ")
-        return subprocess.run(["dash"], input=script.encode(), capture_output=True, check=True).stdout
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    disk = Disk(tmp_path)
-    disk.put(f"{paths.var(UID32)}/pod.json", json.dumps(RECORD).encode())
-    disk.put(f"{paths.var_of(UID32, 'main')}/facts", lines(ONE))
-    disk.put(f"{paths.var_of(UID32, 'main')}/log/0.log")
-    disk.put(f"{paths.run(UID32)}/net", b"7.5\n")
-    return disk
-
-
-@pytest.mark.parametrize("only", [(), (UID32,), ("f" * 32, UID32)], ids=["all", "one", "one of two"])
-def test_a_listing_is_read_as_it_is_printed(disk: Disk, only: tuple[str, ...]) -> None:
-    (found,) = read.found(disk.list(*only))
-    assert (found.uid32, found.since, found.facts) == (UID32, 7.5, {"main": (ONE,)})
-    assert list(found.logs["main"]) == [0]
-
-
-def test_an_empty_host_lists_nothing(tmp_path: Path) -> None:
-    assert list(read.found(Disk(tmp_path).list())) == []
-    assert list(read.found(Disk(tmp_path).list(UID32))) == []
-
-
-def test_files_of_containers_are_neither_read_nor_believed(disk: Disk) -> None:
-    """A volume may have the container's name, a root any file; all of it can be large."""
-    plain = disk.list()
-    for at in (f"{paths.var(UID32)}/empty/main", f"{paths.var_of(UID32, 'main')}/root", f"{paths.run(UID32)}/shm"):
-        for name in ("log/7.log", "facts", "pod.json", "net", "c/main/facts", "c/main/log/8.log"):
-            disk.put(f"{at}/{name}")
-    disk.put(f"{paths.run(UID32)}/vol/v/net")
-    assert len(disk.list()) == len(plain)
-    (found,) = read.found(disk.list())
-    assert found == next(iter(read.found(plain)))
-
-
-def test_names_of_logs_that_are_none_are_left_out() -> None:
-    names = f"var/lib/vknix/{UID32}/c/main/log/x.log 1\nvar/lib/vknix/{UID32}/c/main/log/.1.log 1\n\n 7\na/b\n"
-    (found,) = read.found(listing(b"", names))
-    assert found.logs == {}
-
-
-def test_scripts_are_scripts() -> None:
-    parses(read.list_script())
-    parses(read.list_script([UID32]))
-    parses(registration.REGISTER)
-
-
-def registered() -> dict[str, str]:
-    done = subprocess.run(["dash"], input=registration.REGISTER, capture_output=True, text=True, check=False)
-    return registration.parse(done.stdout)
-
-
-def test_this_machine_registers() -> None:
-    told_of = registered()
-    facts = registration.host_facts(HOST, "192.0.2.1", told_of, 62)
-    assert facts.cpu_milli >= 1000
-    assert facts.memory_bytes > 1 << 20
-    assert facts.storage_bytes > 0
-    assert facts.boot_id
-    assert facts.arch in ("amd64", "arm64")
-
-
-GOOD = {
-    **dict.fromkeys(
-        ("tool:systemd-nspawn", "tool:nsenter", "tool:unshare", "tool:ip", "tool:tar", "tool:find", "tool:nix-store"), "/x"
-    ),
-    "user": "0",
-    "nft": "/nft",
-    "cgroup2": "/sys/fs/cgroup",
-    "overlay": "1",
-    "redirect": "Y",
-    "nix_dev": "1",
-    "store_dev": "1",
-    "controllers": "cpu memory pids",
-    "kernel": "6.12.10",
-    "users": "95000",
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({}, None),
-        ({"user": "1000"}, "set user: root"),
-        ({"tool:nix-store": ""}, "add Nix to"),
-        ({"nft": ""}, "networking.nftables.enable"),
-        ({"cgroup2": ""}, "cgroup v2"),
-        ({"redirect": "N"}, "redirect_always_follow"),
-        ({"store_dev": "2"}, "/nix/store is a file system of its own"),
-    ],
-)
-def test_a_problem_comes_with_its_remedy(change: dict[str, str], said: str | None) -> None:
-    problems = list(registration.problems({**GOOD, **change}))
-    assert len(problems) == (said is not None)
-    assert said is None or said in problems[0]
-
-
-def test_limits_that_cant_be_enforced_are_warned_of() -> None:
-    assert list(registration.warnings(GOOD)) == []
-    assert len(list(registration.warnings({**GOOD, "controllers": "pids"}))) == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        ({}, ""),
-        ({"kernel": "6.3.0-rc1"}, ""),
-        ({"kernel": "odd"}, ""),
-        ({"kernel": "6.2.16"}, "Linux 6.3"),
-        ({"kernel": "5.15"}, "Linux 6.3"),
-        ({"users": "0"}, "user.max_user_namespaces is 0"),
-        ({"users": ""}, "user.max_user_namespaces is 0"),
-    ],
-)
-def test_a_host_without_users_for_pods_says_so(change: dict[str, str], why: str) -> None:
-    said = list(registration.warnings({**GOOD, **change}))
-    assert [why in each and "hostUsers: false" in each for each in said] == [True] * bool(why)
-    assert registration.host_facts(HOST, "192.0.2.1", {**registered(), **GOOD, **change}, 62).own_users is not bool(why)
-
-
-def test_registration_keeps_values_of_many_words_and_the_files() -> None:
-    resolv_conf = "nameserver 1.1.1.1\nsearch a b\n"
-    told_of = registration.parse(f"os NixOS 26.05 (Yarara)\nsystemd \nhosts\n::1 box\n\nresolv_conf\n{resolv_conf}")
-    assert told_of == {"os": "NixOS 26.05 (Yarara)", "systemd": "", "hosts": "::1 box\n", "resolv_conf": resolv_conf}
-
-
-def test_found_is_the_inverse_of_the_record() -> None:
-    (found,) = read.found(listing())
-    assert found == Found(UID32, "shop", "web", ("10.0.0.2",), {"main": ROOT}, {"main": ()})
-    assert paths.uid(found.uid32) == UID

@@ -1,17 +1,14 @@
-"""What a host says -> facts: the inverse of unit.py, in the same vocabulary. Pure; knows no SSH and no D-Bus."""
+"""What a host prints of the files that it has of Pods -> Found, which is what they say. Pure; knows no SSH."""
 
-import base64
 import json
-import signal as signals
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from math import inf
 from typing import Any
 
-from vknix.core import restart
-from vknix.core.facts import ContainerFacts, Exit, HostName, ImageFacts, PodFacts, Reason, State, StorePath
+from vknix.core.facts import StorePath
 from vknix.core.handlers import DEFAULT, Handler
 from vknix.nspawn import limits, paths, tree
+from vknix.nspawn.unit_state import Unit, ended
 
 # Prints the logs' names and times, then a tar of the small files: of all Pods, or of some. Looks only where vknix itself writes: a
 # container may have files of any name and size in its volumes. tar exits 1 where a file grew or went while it was read.
@@ -22,6 +19,7 @@ printf '\0'
 find %(files)s -maxdepth 0 -type f -print0 2>/dev/null |
   tar --null --no-recursion --ignore-failed-read --warning=none -cf - -T - || [ $? = 1 ]
 """
+_TORN: dict[str, Any] = {"result": "lost", "torn": True}
 
 
 def list_script(only: Collection[str] = ()) -> str:
@@ -43,21 +41,6 @@ def list_script(only: Collection[str] = ()) -> str:
         "logs": " ".join(paths.var_of(each, "*")[1:] + "/log" for each in of),
         "files": " ".join(path[1:] for each in files for path in each),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A unit of a container as systemd tells it. `since`: when it became active. `image`: what it runs, as its Pod named it.
-
-    `attempt`: how many had ended before, of one that vknix has just started and systemd has not told of.
-    """
-
-    active: str
-    sub: str
-    id: str = ""
-    since: float | None = None
-    image: str = ""
-    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +163,6 @@ def _logs(listing: bytes) -> dict[str, dict[str, dict[int, float]]]:
     return logs
 
 
-_WENT_DOWN = "the host went down while it ran"
-_TORN: dict[str, Any] = {"result": "lost", "torn": True}
-
-
 def _lines(data: bytes) -> tuple[dict[str, Any], ...]:
     """A line an attempt, as vktool counts them: of a torn one (a power cut) no more is known."""
     return tuple(_line(line) for line in data.removesuffix(b"\n").split(b"\n")) if data else ()
@@ -195,123 +174,3 @@ def _line(text: bytes) -> dict[str, Any]:
     except ValueError:
         return _TORN
     return line if isinstance(line, dict) else _TORN
-
-
-def pod_facts(of: Found, host: HostName, units: Mapping[str, Unit], images: Mapping[StorePath, ImageFacts]) -> PodFacts:
-    """`units` by name; containers that never began are left out."""
-    containers = {}
-    for name in of.closures:
-        unit = units.get(paths.unit(of.uid32, name))
-        facts = _container(name, of, unit)
-        if facts is not None:
-            containers[name] = replace(facts, resources=of.resources.get(name), resize_error=of.errors.get(name, ""))
-    return PodFacts(
-        uid=paths.uid(of.uid32),
-        host=host,
-        namespace=of.namespace,
-        name=of.name,
-        addresses=of.addresses if of.since is not None else (),
-        since=of.since if of.since is not None else inf,
-        containers=containers,
-        images={path: images[path] for path in sorted(of.roots) if path in images},
-        handler=of.handler,
-    )
-
-
-def image(description: str) -> str:
-    """The end of what unit.description says."""
-    return description.partition(", image ")[2]
-
-
-def ended(unit: Unit) -> bool:
-    """Its attempt is over, and its fact written. One without an ID has been made and is about to begin."""
-    return unit.active == "failed" or (unit.active == "inactive" and unit.id != "") or waits(unit)
-
-
-def waits(unit: Unit) -> bool:
-    """systemd will start it again by itself: auto-restart, auto-restart-queued, failed-before-auto-restart, ..."""
-    return "auto-restart" in unit.sub
-
-
-_STATES = {"active": State.RUNNING, "reloading": State.RUNNING, "activating": State.PREPARING, "deactivating": State.STOPPING}
-
-
-def _container(name: str, of: Found, unit: Unit | None) -> ContainerFacts | None:
-    lines, logs = of.facts.get(name, ()), of.logs.get(name, {})
-    waiting = unit is not None and waits(unit)
-    state = State.STOPPED if unit is None or ended(unit) else _STATES.get(unit.active, State.PREPARING)
-    if unit is not None and state is not State.STOPPED:
-        lines = _before(unit, lines, max(logs, default=-1))
-    again = of.again.get(name, frozenset())
-    ends = [_exit(line, number, logs, again=number in again) for number, line in enumerate(lines)]
-    lost = of.lost(name)
-    if state is State.STOPPED and lost is not None:  # it began, and its host went down before it could say how it ended
-        ends.append(Exit(lost, "", 137, 0, Reason.UNKNOWN, None, logs.get(lost, 0.0), _WENT_DOWN))
-    if state is State.STOPPED and not ends:
-        return None
-    running = state is not State.STOPPED
-    return ContainerFacts(
-        name=name,
-        state=state,
-        attempt=len(ends) if running else max(len(ends) - 1, 0),
-        id=unit.id if unit is not None and running else "",
-        started=unit.since if unit is not None and running else None,
-        exits=tuple(ends[-2:]),
-        streak=restart.streak(tuple(ends)),
-        host_restarts=waiting,
-        image=unit.image if unit is not None and (waiting or state is not State.STOPPED) else "",
-    )
-
-
-def _before(unit: Unit, lines: tuple[dict[str, Any], ...], logged: int) -> tuple[dict[str, Any], ...]:
-    """What ended before the attempt of a unit that is not through: its own end may be there already, and is told once it is."""
-    if lines and ((lines[-1].get("torn") and logged < len(lines)) or (unit.id and lines[-1].get("id") == unit.id)):
-        return lines[:-1]
-    return lines if unit.id else lines[: unit.attempt]
-
-
-def _exit(line: Mapping[str, Any], number: int, logs: Mapping[int, float], *, again: bool) -> Exit:
-    finished = line.get("finished")
-    started = line.get("started")
-    code, signal, reason = _end(line)
-    return Exit(
-        attempt=number,
-        id=str(line.get("id") or ""),
-        code=code,
-        signal=signal,
-        reason=reason,
-        started=started / 1e9 if started else None,
-        finished=finished / 1e9 if finished else logs.get(number, 0.0),
-        message=_WENT_DOWN if reason is Reason.UNKNOWN else base64.b64decode(line.get("message") or "").decode(errors="replace"),
-        again=again,
-    )
-
-
-def _end(line: Mapping[str, Any]) -> tuple[int, int, Reason]:
-    """Exit code, signal and reason. nspawn exits 1 for a signal too: `signal` then names it."""
-    name = str(line.get("signal") or "")
-    if line.get("result") == "lost":
-        return 137, 0, Reason.UNKNOWN
-    if name == "START":
-        return 128, 0, Reason.START_ERROR
-    if line.get("code") in ("killed", "dumped"):
-        name = str(line.get("status") or "KILL")
-    if line.get("oom"):
-        return 137, int(signals.SIGKILL), Reason.OOM_KILLED
-    if name:
-        number = _signal(name)
-        return 128 + number, number, Reason.ERROR
-    if not line.get("code"):  # its program never ran: SERVICE_RESULT says no more
-        return 128, 0, Reason.START_ERROR
-    code = int(line.get("status") or 0)
-    return code, 0, Reason.COMPLETED if code == 0 else Reason.ERROR
-
-
-def _signal(name: str) -> int:
-    try:
-        return int(signals.Signals[f"SIG{name}"])
-    except KeyError:
-        return int(signals.SIGKILL)
-
-
-# Prints what registration needs, `key value` lines; values are one line each, resolv.conf comes last.
