@@ -112,14 +112,14 @@ class Host:
             session.closures.farms.update(told["farms"].split())
             tasks.create_task(_until(link.lost(), f"host {self.name}: the link was lost"))
             tasks.create_task(_until(bus.lost(), f"host {self.name}: systemd's bus was lost"))
-            await session.list_all()
+            await session.mirror.list_all()
             self._session = session
             self.facts = replace(facts, state=HostState.LISTED)
-            log.info("host %s is listed: %d Pods", self.name, len(session.pods))
+            log.info("host %s is listed: %d Pods", self.name, len(session.mirror.pods))
             self._tell(HostSeen(self.facts))
             tasks.create_task(session.route(self._routed))
             tasks.create_task(session.sweep())
-            await session.follow()
+            await session.mirror.follow()
 
     def network(self) -> Network | None:
         return (self._slice, self._peers, self._settings.cluster_cidrs) if self._slice is not None else None

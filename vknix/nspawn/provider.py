@@ -180,7 +180,7 @@ class NspawnProvider:
     @asynccontextmanager
     async def localhost(self, uid: Uid, host: HostName) -> AsyncGenerator[Localhost, None]:
         session, uid32 = self._host(host).session, paths.uid32(uid)
-        found = session.pods.get(uid32)
+        found = session.mirror.pods.get(uid32)
         if found is None:
             raise NotFound(f"host {host} does not have the Pod")
         async with localhost(session.link, session.settings.tool, uid32, own_network=bool(found.addresses)) as opened:

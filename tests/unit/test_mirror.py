@@ -1,4 +1,4 @@
-"""vknix.nspawn.session: what a host is told to have when its link comes up, whatever happens between two questions."""
+"""vknix.nspawn.mirror: what a host is told to have when its link comes up, whatever happens between two questions."""
 
 import asyncio
 import json
@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from tests.unit.build import ROOT, SETTINGS, UID32
+from tests.unit.build import ROOT, UID32
 from vknix.core.facts import ContainerFacts, HostName, State
 from vknix.nspawn import paths, tree
 from vknix.nspawn.bus import Bus
 from vknix.nspawn.closures import Source
-from vknix.nspawn.session import Session
+from vknix.nspawn.mirror import Mirror
 from vknix.nspawn.ssh import Link
 from vknix.nspawn.unit_state import Unit
 from vknix.provider import PodSeen, Seen
@@ -44,12 +44,11 @@ class FakeBus:
 
 @dataclass
 class Host:
-    """The owner of a session, and its link. `files`: how many logs there are, and the facts, at each question; the last stays."""
+    """The owner of a mirror, and its link. `files`: how many logs there are, and the facts, at each question; the last stays."""
 
     bus: FakeBus
     files: list[tuple[int, list[dict[str, Any]]]]
     seen: list[Seen] = field(default_factory=list)
-    stream: None = None
     name = HostName("a")
 
     def tell(self, seen: Seen) -> None:
@@ -57,9 +56,6 @@ class Host:
 
     def others(self) -> Iterable[Source]:
         return ()
-
-    def network(self) -> None:
-        return None
 
     async def run(self, script: str) -> bytes:
         logs, facts = self.files.pop(0) if len(self.files) > 1 else self.files[0]
@@ -80,8 +76,8 @@ class NoTasks:
 
 async def listed(host: Host) -> ContainerFacts:
     """What is told of the container."""
-    session = Session(host, cast(Link, host), cast(Bus, host.bus), SETTINGS, cast(asyncio.TaskGroup, NoTasks()))
-    await session.list_all()
+    mirror = Mirror(host, cast(Link, host), cast(Bus, host.bus), cast(asyncio.TaskGroup, NoTasks()))
+    await mirror.list_all()
     seen = [each.facts for each in host.seen if isinstance(each, PodSeen)]
     return seen[-1].containers["main"]
 
