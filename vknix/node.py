@@ -22,7 +22,7 @@ from vknix.core import nodestatus
 from vknix.core.image import Alias, Aliases, Image
 from vknix.core.pod import decode
 from vknix.errors import Forbidden, NotFound
-from vknix.kube import api, auth, certificates
+from vknix.kube import api, auth, certificates, csr
 from vknix.kube.client import Client
 from vknix.kube.events import Recorder
 from vknix.kube.lease import NodeLease
@@ -163,7 +163,7 @@ def serving_certificate(config: configs.Config, node: configs.Node, client: Clie
     if config.kubelet.cert_file is not None and config.kubelet.key_file is not None:
         return certificates.FromFiles(context, config.kubelet.cert_file, config.kubelet.key_file)
     kept = config.kubelet.cert_directory and config.kubelet.cert_directory / f"{node.name}.pem"
-    return certificates.FromCsr(context, client, certificates.Subject(node.name, (node.address,), (node.name,)), kept)
+    return certificates.FromCsr(context, client, csr.Subject(node.name, (node.address,), (node.name,)), kept)
 
 
 async def serve(

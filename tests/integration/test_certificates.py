@@ -12,7 +12,7 @@ from tests.integration.callers import serial
 from tests.integration.conftest import started
 from tests.lab.lab import Lab
 from tests.lab.shell import wait_for
-from vknix.kube.certificates import SIGNER
+from vknix.kube.csr import SIGNER
 
 pytestmark = pytest.mark.lab
 

@@ -21,8 +21,9 @@ from cryptography.x509.oid import NameOID
 
 from tests.fakes.cluster import Cluster, Fault, connected, until
 from vknix.errors import ConfigError
-from vknix.kube.certificates import Certificate, FromCsr, FromFiles, Patience, Subject, server_context
+from vknix.kube.certificates import Certificate, FromCsr, FromFiles, Patience, server_context
 from vknix.kube.client import Client
+from vknix.kube.csr import Subject
 
 CSRS = "certificates.k8s.io/certificatesigningrequests"
 SUBJECT = Subject("n1", ("127.0.0.1", "fd00::1"), ("n1.example",))

@@ -15,7 +15,6 @@ from vknix.core import inputs as needed
 from vknix.core import pod as pods
 from vknix.core import resources, restart
 from vknix.core.facts import (
-    Exit,
     HostFacts,
     HostName,
     HostState,
@@ -30,7 +29,8 @@ from vknix.core.fetched import FileKey
 from vknix.core.inputs import Inputs
 from vknix.core.pod import Pod
 from vknix.errors import Refused
-from vknix.fake.container import Answer, Container, Forward, Images, PodThere, Wire, output_of
+from vknix.fake.attempts import Attempts
+from vknix.fake.container import Answer, Container, Forward, Images, PodThere, Wire
 from vknix.provider import HostSeen, Listed, Place, PodGone, PodSeen, Seen
 
 
@@ -67,7 +67,7 @@ class FakeHost:
         self.volumes: dict[tuple[Uid, FileKey], bytes] = {}
         self.filled: dict[Uid, dict[str, int]] = {}
         self.news = asyncio.Event()  # set at the next change, and then replaced
-        self._ladder_s = ladder_s
+        self._attempts = Attempts(ladder_s, lambda of: self._tell(self._seen(of)))
         self._pods: dict[Uid, PodThere] = {}
         self._told: dict[Uid, PodFacts] = {}
         self._followers: list[Callable[[Seen], None]] = []
@@ -77,7 +77,7 @@ class FakeHost:
     def end(self, uid: Uid, container: str, code: int, *, signal: int = 0, message: str = "") -> None:
         """A container that runs ends by itself."""
         of = self._pods[uid]
-        self._end(of, of.containers[container], code, signal=signal, message=message)
+        self._attempts.end(of, of.containers[container], code, signal=signal, message=message)
 
     def write(self, uid: Uid, container: str, line: bytes) -> None:
         """A container that runs writes a line."""
@@ -124,7 +124,7 @@ class FakeHost:
             for container in of.containers.values():
                 if container.state is not State.STOPPED:
                     container.state = State.STOPPING  # it is not its turn to restart it
-                    self._end(of, container, 137, reason=Reason.UNKNOWN, message="the host went down while it ran")
+                    self._attempts.end(of, container, 137, reason=Reason.UNKNOWN, message="the host went down while it ran")
                 container.set_timer(None)
         self.heal()
 
@@ -162,7 +162,7 @@ class FakeHost:
             for name in run:
                 if of.containers[name].state is State.STOPPED:
                     of.containers[name].member = members[name]
-                self._start(of, of.containers[name])
+                self._attempts.start(of, of.containers[name])
         self._tell(self._seen(of))
 
     def stop(self, uid: Uid, containers: tuple[str, ...], after_s: float, again: Keys) -> None:
@@ -172,7 +172,7 @@ class FakeHost:
                 of.containers[name].again.add(attempt)
         for container in of.containers.values() if of is not None else ():
             if of is not None and container.name in (containers or of.containers):
-                self._stop(of, container, after_s)
+                self._attempts.stop(of, container, after_s)
 
     def clean(self, uid: Uid) -> None:
         of = self._pods.pop(uid, None)
@@ -246,60 +246,3 @@ class FakeHost:
         for of in self._pods.values():
             if root in of.roots:
                 self._tell(self._seen(of))
-
-    def _start(self, of: PodThere, container: Container) -> None:
-        """Never disturbs an attempt that is there."""
-        if container.state is State.STOPPED:
-            container.set_timer(None)
-            container.state, container.id, container.started = State.PREPARING, uuid.uuid4().hex, None
-            container.logs.append([])
-            container.files.clear()
-            self._tell(self._seen(of))
-            asyncio.get_running_loop().call_soon(self._begin, of, container, container.id)
-
-    def _begin(self, of: PodThere, container: Container, attempt: str) -> None:
-        if container.id != attempt or container.state is not State.PREPARING:
-            return
-        try:
-            output, code = output_of(container.argv, container.files)
-        except Refused as refusal:
-            self._end(of, container, 128, reason=Reason.START_ERROR, message=str(refusal))
-            return
-        container.state, container.started = State.RUNNING, time.time()
-        container.logs[-1] += [(container.started, output)] if output else []
-        self._tell(self._seen(of))
-        if code is not None:
-            self._end(of, container, code)
-
-    def _end(
-        self, of: PodThere, container: Container, code: int, *, signal: int = 0, reason: Reason | None = None, message: str = ""
-    ) -> None:
-        asked = container.state is State.STOPPING
-        number, why = len(container.logs) - 1, reason or (Reason.ERROR if code else Reason.COMPLETED)
-        again = number in container.again
-        container.exits.append(Exit(number, container.id, code, signal, why, container.started, time.time(), message, again))
-        container.state = State.STOPPED
-        container.set_timer(None)
-        if not asked and container.member.host_policy != "Never" and restart.may_restart(container.member, code):
-            wait_s = self._ladder_s[min(restart.streak(tuple(container.exits)), len(self._ladder_s)) - 1]
-            container.timer = asyncio.get_running_loop().call_later(wait_s, self._start, of, container)
-        self._tell(self._seen(of))
-
-    def _stop(self, of: PodThere, container: Container, after_s: float) -> None:
-        """`cat` heeds SIGTERM; `sleep` is deaf to it, as any process 1 without a handler."""
-        loop = asyncio.get_running_loop()
-        if container.state is State.STOPPED:
-            container.set_timer(None)
-        elif after_s <= 0:
-            container.state = State.STOPPING
-            self._end(of, container, 137, signal=9)
-        elif container.state is not State.STOPPING or (container.timer and container.timer.when() > loop.time() + after_s):
-            container.state = State.STOPPING
-            container.set_timer(loop.call_later(after_s, self._stop, of, container, 0.0))
-            if container.argv[0].endswith("cat"):
-                loop.call_soon(self._heed, of, container, container.id)
-        self._tell(self._seen(of))
-
-    def _heed(self, of: PodThere, container: Container, attempt: str) -> None:
-        if container.id == attempt and container.state is State.STOPPING:
-            self._end(of, container, 143, signal=15)

@@ -5,7 +5,6 @@ A context takes a new certificate for new connections while the server runs: rot
 
 import asyncio
 import base64
-import ipaddress
 import logging
 import os
 import ssl
@@ -18,17 +17,16 @@ from typing import Protocol
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from vknix.errors import ConfigError, Mistake, NotFound, Unreachable, VknixError
-from vknix.kube import api
+from vknix.kube import api, csr
 from vknix.kube.client import Client
+from vknix.kube.csr import Csr, Subject
 
 log = logging.getLogger(__name__)
 
-SIGNER = "kubernetes.io/kubelet-serving"
 LOOK_S = 10.0  # at files; a ConfigMap's or Secret's files change by a swapped symlink, so mtime and inode both count
 RENEW_AT = 0.8  # of a certificate's lifetime
 
@@ -93,15 +91,6 @@ class FromFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """Of a node's serving certificate. The API server calls the node by one of `addresses`, so that must be in it."""
-
-    node: str
-    addresses: tuple[str, ...]
-    names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Patience:
     poll_s: float = 5.0
     after_refusal_s: float = 300.0
@@ -150,7 +139,7 @@ class FromCsr:
 
     async def _obtain(self) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        made = msgspec.json.decode(await api.create_csr(self._client, _request(self._subject, key)), type=_Csr)
+        made = msgspec.json.decode(await api.create_csr(self._client, csr.request(self._subject, key)), type=Csr)
         name = made.metadata.name
         log.warning("waiting for the serving certificate of node %s: kubectl certificate approve %s", self._subject.node, name)
         chain = await self._signed(name)
@@ -168,7 +157,7 @@ class FromCsr:
         while True:
             await asyncio.sleep(self._patience.poll_s)
             try:
-                status = msgspec.json.decode(await api.get_csr(self._client, name), type=_Csr).status
+                status = msgspec.json.decode(await api.get_csr(self._client, name), type=Csr).status
             except NotFound:
                 raise NotFound(f"the request {name} is gone, nobody approved it") from None
             except Unreachable as error:
@@ -185,7 +174,7 @@ class FromCsr:
             return
         try:
             pem = self._state.read_bytes()
-            if _names(x509.load_pem_x509_certificate(_certificates(pem))) == _wanted(self._subject):
+            if csr.is_of(x509.load_pem_x509_certificate(_certificates(pem)), self._subject):
                 self._use(pem)
         except (OSError, ValueError) as error:
             log.warning("kept serving certificate is unusable, asking for a new one: %s: %s", self._state, error)
@@ -199,66 +188,6 @@ class FromCsr:
         _load_chain(self.context, pem)
         self._renew_at = begin + (end - begin) * RENEW_AT
         self._ready.set()
-
-
-class _Metadata(msgspec.Struct):
-    name: str
-
-
-class _Condition(msgspec.Struct):
-    type: str
-    reason: str | None = None
-    message: str | None = None
-
-
-class _CsrStatus(msgspec.Struct, frozen=True):
-    certificate: str | None = None
-    conditions: tuple[_Condition, ...] = ()
-
-
-class _Csr(msgspec.Struct):
-    metadata: _Metadata
-    status: _CsrStatus = _CsrStatus()
-
-
-def _request(subject: Subject, key: ec.EllipticCurvePrivateKey) -> api.Json:
-    """What the signer demands of a node: exactly this subject, a name or address, these two usages."""
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{subject.node}"),
-        ]
-    )
-    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
-    signed = builder.add_extension(_alternatives(subject), critical=False).sign(key, hashes.SHA256())
-    return {
-        "apiVersion": "certificates.k8s.io/v1",
-        "kind": "CertificateSigningRequest",
-        "metadata": {"generateName": f"vknix-{subject.node[:200]}-"},
-        "spec": {
-            "request": base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode(),
-            "signerName": SIGNER,
-            "usages": ["digital signature", "server auth"],
-        },
-    }
-
-
-def _alternatives(subject: Subject) -> x509.SubjectAlternativeName:
-    addresses = [x509.IPAddress(ipaddress.ip_address(address)) for address in subject.addresses]
-    return x509.SubjectAlternativeName([*(x509.DNSName(name) for name in subject.names), *addresses])
-
-
-def _wanted(subject: Subject) -> frozenset[str]:
-    return frozenset(subject.names) | {str(ipaddress.ip_address(address)) for address in subject.addresses}
-
-
-def _names(certificate: x509.Certificate) -> frozenset[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return frozenset()
-    addresses = names.get_values_for_type(x509.IPAddress)
-    return frozenset(names.get_values_for_type(x509.DNSName)) | {str(address) for address in addresses}
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
