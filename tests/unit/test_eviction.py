@@ -8,6 +8,7 @@ import pytest
 from tests.unit.build import container, ended, facts, pod, running, stopped, view
 from vknix.core import ending, eviction
 from vknix.core.decide import Row, row
+from vknix.core.failing import failing
 from vknix.core.pod import Pod
 from vknix.core.status import pod_status
 from vknix.core.usage import PodDisk
@@ -100,5 +101,10 @@ def test_an_evicted_pod_has_failed_once_nothing_of_it_runs() -> None:
 
 def test_an_evicted_pod_gets_a_second_whatever_its_grace() -> None:
     assert row(evicted(), 100.0) is Row.FAILING
-    assert [wish.grace_s for wish in ending.of_stopped(evicted(), facts(running()), 100.0)] == [1]
-    assert row(evicted(pod(leaving=True)), 100.0) is Row.LEAVING
+    assert [wish.grace_s for wish in ending.of_stopped(evicted(), facts(running()), failing(evicted(), 100.0))] == [1]
+
+
+@pytest.mark.parametrize("of", [pod(leaving=True), pod(status={"phase": "Succeeded"})], ids=["leaves", "has ended"])
+def test_a_pod_that_leaves_or_has_ended_is_not_to_fail(of: Pod) -> None:
+    assert failing(evicted(of), 100.0) is None
+    assert row(evicted(of), 100.0) is row(of, 100.0)

@@ -14,7 +14,7 @@ from math import inf
 from vknix.core import hooks, restart, rounds
 from vknix.core import pod as pods
 from vknix.core.facts import PodFacts, State
-from vknix.core.failing import failing
+from vknix.core.failing import Failing
 from vknix.core.pod import Kind, Pod
 
 Key = tuple[str, int]  # a container and its attempt
@@ -113,12 +113,11 @@ def of_all(pod: Pod | None, facts: PodFacts, *, by: float | None = None, grace_s
     return tuple(Wish(member.name, member.name in first, by, grace_s) for member, _ in alive)
 
 
-def of_stopped(pod: Pod, facts: PodFacts, now: float) -> tuple[Wish, ...]:
+def of_stopped(pod: Pod, facts: PodFacts, fails: Failing | None) -> tuple[Wish, ...]:
     """The whole of a Pod that leaves, is to fail, or has ended and yet runs."""
-    fails = failing(pod, now)
-    if pod.leaving:
-        return of_all(pod, facts, by=deadline(pod))
-    return of_all(pod, facts, by=0.0) if pod.ended or fails is None else of_all(pod, facts, grace_s=fails.grace_s)
+    if fails is not None:
+        return of_all(pod, facts, grace_s=fails.grace_s)
+    return of_all(pod, facts, by=deadline(pod) if pod.leaving else 0.0)
 
 
 def of_working(pod: Pod, facts: PodFacts, *, over: bool) -> tuple[Wish, ...]:

@@ -19,6 +19,9 @@ class Failing:
 
 
 def failing(pod: Pod, now: float) -> Failing | None:
+    """Why and how; None: it is not to fail. Not one that leaves, or has ended: what is to come of those is decided."""
+    if pod.leaving or pod.ended:
+        return None
     if pod.evicted:
         return Failing("Evicted", pod.evicted, min(_EVICTED_S, pod.spec.grace_s), warning=True)
     at = expires(pod)

@@ -31,7 +31,7 @@ def pod_status(pod: Pod, view: View) -> dict[str, Any]:
     before = [(of.member, container_status(of)) for of in each if of.member.kind in (Kind.INIT, Kind.SIDECAR)]
     beside = [container_status(of) for of in each if of.member.kind is Kind.EPHEMERAL]
     again = any(of.comes_again for of in regular) or (row(pod, view.now) is Row.WANTED and rounds.is_ending(pod, view.facts))
-    fails = failing(pod, view.now) if row(pod, view.now) is Row.FAILING else None
+    fails = failing(pod, view.now)
     phase = "Failed" if fails is not None and not _is_alive(view) else _phase(pod, view, statuses, before, again=again)
     if phase in ("Succeeded", "Failed") and any("running" in status["state"] for status in beside):
         phase = "Running"  # they are about to be stopped, and what is told of an ended Pod is told for ever

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from vknix import log as logs
 from vknix.core import decide, ending, happenings, known, resize, rounds
 from vknix.core import pod as pods
-from vknix.core.decide import Row, Step, Turn
+from vknix.core.decide import Step, Turn
 from vknix.core.facts import HostState, PodFacts, Uid
 from vknix.core.failing import expires, failing
 from vknix.core.happenings import Happening
@@ -229,12 +229,11 @@ class Worker:
 
     async def _stop(self, pod: Pod, facts: PodFacts | None) -> float | None:
         assert facts is not None
-        now = time.time()
-        fails = failing(pod, now) if decide.row(pod, now) is Row.FAILING else None
+        fails = failing(pod, time.time())
         if fails is not None and not self._failing:
             self._failing = True
             self._tools.tell(pod, Happening(fails.reason, fails.message, warning=fails.warning))
-        return await self._ender.end(pod, facts, ending.of_stopped(pod, facts, now))
+        return await self._ender.end(pod, facts, ending.of_stopped(pod, facts, fails))
 
     async def _clean(self, facts: PodFacts | None) -> float:
         assert facts is not None
