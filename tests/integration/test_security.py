@@ -156,6 +156,23 @@ def test_end_by_signal_is_told_where_processes_are_shared(space: Space, lab: Lab
     assert {name: terminated(of, name)["exitCode"] for name in names} == {name: code for name, (_, code) in names.items()}
 
 
+def test_end_by_signal_is_told_where_the_journal_is_deaf(space: Space, lab: Lab) -> None:
+    """A busy journal takes in what nspawn says when nspawn is gone, and no longer knows of which unit it was."""
+    containers = [container(lab.image_busybox, name="main"), container(lab.image_busybox, "kill -SEGV $$$$", name="fault")]
+    space.create(held(pod("unheard", *containers, shareProcessNamespace=True, grace_s=20)))
+    of = space.wait(lambda of: runs(of) and bool(terminated(of, "fault")), "unheard")["unheard"]
+    assert (terminated(of, "fault")["exitCode"], terminated(of, "fault")["signal"]) == (139, 11)
+    host = next(each for each in lab.hosts if each.name == host_of(of))
+    host.inside("systemctl kill --signal=STOP systemd-journald")
+    try:
+        space.kubectl("delete", "pod", "unheard", "--wait=false")
+        of = space.wait(has_ended, "unheard")["unheard"]
+    finally:
+        host.inside("systemctl kill --signal=CONT systemd-journald")
+    space.let_go("unheard")
+    assert (terminated(of)["exitCode"], terminated(of)["signal"]) == (143, 15)
+
+
 def test_hosts_processes_are_seen(space: Space, lab: Lab) -> None:
     space.create(pod("host-pid", container(lab.image_busybox), hostPID=True, hostIPC=True))
     space.wait(is_ready, "host-pid")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 JOURNALCTL = """#!/bin/sh
 [ "$1" = --sync ] && exit
-case "$*" in *_SYSTEMD_INVOCATION_ID=id-1*) cat {said};; esac
+case "$*" in *{match}*) cat {said};; esac
 """
 DEFAULT = 0xA80425FB  # containerd's list
 ALL = 2**64 - 1
@@ -159,13 +160,13 @@ class Unit:
         lines = [b"2026-01-02T15:00:%02d.000000000Z %s %s\n" % (s, how.encode(), text) for s, how, text in records]
         self.log().write_bytes(b"".join(lines))
 
-    def journal(self, text: str) -> None:
-        """What journalctl will say of this invocation."""
+    def journal(self, text: str, match: str = "_SYSTEMD_INVOCATION_ID=id-1") -> None:
+        """What journalctl will say where it is asked for that."""
         said = self.at / "journal"
         said.write_text(text)
         program = self.at / "bin/journalctl"
         program.parent.mkdir(exist_ok=True)
-        program.write_text(JOURNALCTL.format(said=said))
+        program.write_text(JOURNALCTL.format(said=said, match=shlex.quote(match)))
         program.chmod(0o755)
 
 

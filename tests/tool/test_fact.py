@@ -53,6 +53,22 @@ def test_the_log_tells_whether_the_program_ran(unit: Unit, output: str, journal:
     assert base64.b64decode(fact["message"]) == (EXECV.strip().encode() if signal == "START" else b"")
 
 
+def test_words_of_nspawn_are_known_where_the_journal_lacks_their_invocation(unit: Unit) -> None:
+    """A busy one takes them in when nspawn is gone: it knows the process, and no more of it."""
+    with unit.start("sh", "-c", "echo $$; exit 1") as process:
+        process.wait(20)
+    nspawn = unit.logs().decode().strip()
+    unit.journal(KILLED, f"+ _PID={nspawn} SYSLOG_IDENTIFIER=systemd-nspawn")
+    assert unit.fact("exit-code", "exited", "1")["signal"] == "KILL"
+
+
+def test_a_signal_that_run_knows_of_needs_no_journal(unit: Unit) -> None:
+    unit.sh("exit 0")
+    (unit.at / "run").write_text((unit.at / "run").read_text().removesuffix(" 0\n") + " 15\n")
+    unit.journal(KILLED)
+    assert unit.fact("exit-code", "exited", "143")["signal"] == "15"
+
+
 def test_it_asks_for_more_time_than_the_grace_of_a_pod_may_be(unit: Unit) -> None:
     unit.sh("exit 0")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:

@@ -1,5 +1,7 @@
 import contextlib
 import os
+import platform
+import re
 import signal
 import socket
 import stat
@@ -11,6 +13,7 @@ import pytest
 
 from tests.tool.conftest import Unit
 
+KERNEL = tuple(map(int, re.findall(r"\d+", platform.release())[:2]))
 OUTPUTS = {
     "nothing": "",
     "empty lines": "printf '\\n\\na\\n\\n'",
@@ -84,7 +87,7 @@ def test_the_supervisor_and_the_child_have_cgroups_of_their_own(unit: Unit) -> N
 def test_run_file_names_attempt_invocation_start_and_cgroup(unit: Unit) -> None:
     unit.facts.write_text("{}\n{}\n")
     unit.sh("exit 0")
-    number, invocation, started, cgroup = (unit.at / "run").read_text().split()
+    number, invocation, started, cgroup, *_ = (unit.at / "run").read_text().split()
     assert (number, invocation, cgroup) == ("2", "id-1", f"/{unit.cgroup.name}")
     assert int(started) == pytest.approx(unit.log(2).stat().st_mtime_ns, abs=60e9)
 
@@ -252,3 +255,17 @@ def test_a_signal_that_was_ignored_before_is_not_ignored_inside(unit: Unit) -> N
         assert unit.sh("kill -INT $$; exit 3") == -signal.SIGINT
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+# As nspawn is to `init` where it makes no PID namespace: it starts it among mounts of its own, and tells 1 where a signal ended it.
+NSPAWN = 'unshare --mount /proc/self/fd/3 init "$@"; [ $? -gt 128 ] && exit 1'
+WHO = b"0\0000\0000\0-\0-\0000\0/\0001\0PATH=/usr/bin:/bin\0000\0"
+
+
+@pytest.mark.skipif(KERNEL < (6, 15), reason="an older kernel does not tell how another's child has ended")
+@pytest.mark.parametrize(("script", "code", "number"), [("exit 1", 1, 0), ("kill -TERM $$", 143, 15), ("kill -35 $$", 163, 35)])
+def test_a_signal_is_known_though_nspawn_exits_with_1(unit: Unit, script: str, code: int, number: int) -> None:
+    (unit.at / "identity").write_bytes(WHO)
+    with unit.start("sh", "-c", NSPAWN, "nspawn", "sh", "-c", script, options=["--init"]) as process:
+        assert process.wait(20) == code
+    assert (unit.at / "run").read_text().split()[-1] == str(number)

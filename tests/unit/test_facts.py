@@ -49,6 +49,8 @@ def test_end_of_an_attempt_that_was_stopped_to_start_again_says_so() -> None:
         pytest.param({}, 0, 0, Reason.COMPLETED, id="exit 0"),
         pytest.param({"status": "3", "result": "exit-code"}, 3, 0, Reason.ERROR, id="exit 3"),
         pytest.param({"status": "1", "signal": "KILL"}, 137, 9, Reason.ERROR, id="a signal that nspawn told of"),
+        pytest.param({"status": "143", "signal": "15"}, 143, 15, Reason.ERROR, id="a signal that the kernel told of"),
+        pytest.param({"status": "165", "signal": "37"}, 165, 37, Reason.ERROR, id="one of those without a name"),
         pytest.param({"code": "killed", "status": "TERM"}, 143, 15, Reason.ERROR, id="nspawn killed"),
         pytest.param({"code": "dumped", "status": "SEGV", "signal": "SEGV"}, 139, 11, Reason.ERROR, id="nspawn dumped"),
         pytest.param({"code": "killed", "status": "KILL", "oom": True}, 137, 9, Reason.OOM_KILLED, id="out of memory"),

@@ -110,6 +110,8 @@ def _end(line: Mapping[str, Any]) -> tuple[int, int, Reason]:
 
 
 def _signal(name: str) -> int:
+    if name.isdecimal():
+        return int(name)
     try:
         return int(signals.Signals[f"SIG{name}"])
     except KeyError:

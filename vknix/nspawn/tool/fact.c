@@ -21,7 +21,7 @@ enum { MESSAGE = 4096, LOG_LINES = 80, LOG_BYTES = 2048, JOURNAL_MS = 5000 };
 /* What is known of the end; all strings are of systemd's words. */
 struct end {
     const char *id, *result, *code, *status;
-    char signal[32]; // KILL, TERM, ...; START where the program never ran
+    char signal[32]; // KILL, TERM, ..., or its number; START where the program never ran
     bool oom;
     char message[MESSAGE];
     size_t message_size;
@@ -100,13 +100,14 @@ static void read_journal(struct end *end, const char *text, bool silent)
     }
 }
 
-/* nspawn exits 1 after `exit 1`, after a signal, and where the program could not start; its words tell which. */
-static void read_verdict(struct end *end, const char *log)
+/* nspawn exits 1 after `exit 1`, after a signal, and where the program could not start; its words tell which. A busy journal takes in
+   the last ones when `child` is gone, and no longer knows of which invocation it was. */
+static void read_verdict(struct end *end, const char *log, pid_t child)
 {
     static char text[65536];
-    char match[128];
+    char match[128], process[32];
     char *sync[] = {"journalctl", "--sync", NULL};
-    char *query[] = {"journalctl", "-q", match, "-n", "20", "-o", "cat", NULL};
+    char *query[] = {"journalctl", "-q", "-b", "-n", "20", "-o", "cat", match, "+", process, "SYSLOG_IDENTIFIER=systemd-nspawn", NULL};
     long long deadline = monotonic_ms() + JOURNAL_MS;
 
     // Inside the container nspawn can't reach the journal, and `mount` has but its program's stderr: their last words are then the
@@ -119,6 +120,7 @@ static void read_verdict(struct end *end, const char *log)
         return;
     }
     snprintf(match, sizeof match, "_SYSTEMD_INVOCATION_ID=%s", end->id);
+    snprintf(process, sizeof process, "_PID=%d", (int)child);
     capture(sync, text, sizeof text, deadline); // what nspawn said last may not have been taken in yet
     capture(query, text, sizeof text, deadline);
     read_journal(end, text, size <= 0);
@@ -260,8 +262,10 @@ int fact(int argc, char **argv)
     path(log, "%s/%ld.log", argv[0], attempt.number);
     if (strcmp(end.code, "killed") == 0 || strcmp(end.code, "dumped") == 0)
         snprintf(end.signal, sizeof end.signal, "%s", end.status);
+    else if (attempt.signal)
+        snprintf(end.signal, sizeof end.signal, "%d", attempt.signal);
     else if (strcmp(end.status, "1") == 0)
-        read_verdict(&end, log);
+        read_verdict(&end, log, attempt.child);
     read_message(&end, argv[2], argv[0], attempt.number, strcmp(argv[5], "fallback") == 0);
     end.oom = ran_out_of_memory(attempt.cgroup);
     write_fact(argv[1], &end, &attempt, torn);

@@ -171,23 +171,25 @@ static int own_end(int process, int status)
     return info.exit_code;
 }
 
-/* nspawn's own end says something else where the program exited with the code that nspawn keeps for itself, and where it died by what
-   nspawn takes for a reboot (SIGHUP, told as that code) or a power-off (SIGINT, told as 0), as only one can die that shares its
-   PID namespace. */
-static int translate(int status, int end)
+/* nspawn's own end says something else where the program exited with the code that nspawn keeps for itself, and where it died by a
+   signal: nspawn tells 1, and a reboot (that code) for SIGHUP, a power-off (0) for SIGINT. `signal`: which one. */
+static int translate(int status, int end, int *signal)
 {
     int told = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 
     if (told == 1 && WIFEXITED(end) && WEXITSTATUS(end) == KEPT)
         return end;
-    return (told == KEPT || told == 0) && WIFSIGNALED(end) ? (128 + WTERMSIG(end)) << 8 : status;
+    if ((told != KEPT && told != 0 && told != 1) || !WIFSIGNALED(end))
+        return status;
+    *signal = WTERMSIG(end);
+    return (128 + *signal) << 8;
 }
 
-int end_notify(struct notify *notify, int status)
+int end_notify(struct notify *notify, int status, int *signal)
 {
     while (notify->report >= 0)
         take_report(notify);
-    status = translate(status, own_end(notify->process, status));
+    status = translate(status, own_end(notify->process, status), signal);
     if (notify->fd < 0)
         return status;
     take_notify(notify); // READY and what came with it are two messages

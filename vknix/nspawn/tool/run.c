@@ -456,11 +456,15 @@ int run(int argc, char **argv)
     open_namespaces(&passed, argv[5], shares);
     open_notify(&run.notify, unit, argv[5]);
     start(&run, argv + 7, unit, &passed);
+    run.attempt.child = run.pid;
+    save_attempt(argv[5], &run.attempt);
     run.starter = is_service(argv + 7) ? getpid() : run.pid;
     run.had_terminal = run.door.terminal >= 0;
     if (is_service(argv + 7))
         hold_ready(&run.notify, run.pid);
-    int status = end_notify(&run.notify, supervise(&run, signals));
+    int status = end_notify(&run.notify, supervise(&run, signals), &run.attempt.signal);
+    if (run.attempt.signal)
+        save_attempt(argv[5], &run.attempt);
     if (run.log.lost)
         dprintf(STDERR_FILENO, "%lld bytes of output were lost: the log can't be written\n", run.log.lost);
     close_log(&run.log);

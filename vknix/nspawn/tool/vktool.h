@@ -35,12 +35,14 @@ struct segment {
 
 enum { SEGMENTS = 1024 };
 
-/* The `run` file: the attempt that runs now. */
+/* The `run` file: the attempt that runs now. `child`: nspawn, once it is there. `signal`: what has ended it, where `run` knows. */
 struct attempt {
     long number;
     char id[64];
     long long started_ns;
     char cgroup[PATH_MAX];
+    pid_t child;
+    int signal;
 };
 
 /* Between nspawn and systemd: `held` is a READY that nspawn has said and systemd has not heard; `fd` -1 where nobody listens. */
@@ -212,8 +214,9 @@ void take_notify(struct notify *notify);
 void take_report(struct notify *notify);
 /* Passes a held READY on once the machine's program runs, which is when it is not what `starter` is. */
 void check_ready(struct notify *notify, pid_t starter);
-/* The child has ended so: the last word. How the program ended, as a wait status. */
-int end_notify(struct notify *notify, int status);
+/* The child has ended so: the last word. How the program ended, as a wait status of one that exits; `signal` is set where that is made
+   of a signal. */
+int end_notify(struct notify *notify, int status, int *signal);
 /* Listens beside the run file. Dies where it can't. */
 void open_door(struct door *door, const char *runfile);
 bool has_guests(const struct door *door);
