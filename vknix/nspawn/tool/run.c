@@ -10,29 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 65536, DRAIN_MS = 1000, SANDBOX_MS = 30000, LOOK_MS = 1, HIGH = 32 };
-
-/* What goes through nspawn to `init`, if that is what ARGV starts. */
-struct passed {
-    int fds[PASS_END - PASS_PROGRAM];
-    bool any;
-};
-
-/* One output of the child: `have` bytes wait for the end of their line. */
-struct stream {
-    int fd;
-    const char *name;
-    size_t have;
-    char text[PIECE + CHUNK];
-};
+enum { DRAIN_MS = 1000, SANDBOX_MS = 30000, LOOK_MS = 1 };
 
 enum { OUT, ERR, TERMINAL, STREAMS };
 
@@ -46,43 +30,6 @@ struct run {
     struct notify notify;
     struct door door;
 };
-
-/* Logs the lines that are complete, and pieces of those that are too long. With `last`, all that is left. */
-static void split(struct stream *stream, struct log *log, int last)
-{
-    char prefix[PREFIX + 1];
-    char *p = stream->text;
-    char *end = p + stream->have;
-
-    stamp(prefix, now_ns());
-    snprintf(prefix + STAMP, sizeof prefix - STAMP, " %s F ", stream->name);
-    while (p < end) {
-        size_t left = end - p;
-        char *newline = memchr(p, '\n', left > PIECE ? PIECE + 1 : left);
-        if (!newline && left <= PIECE && !last)
-            break;
-        size_t size = newline ? (size_t)(newline - p) : left > PIECE ? PIECE : left;
-        log_record(log, prefix, p, size, newline ? 'F' : 'P');
-        p += size + (newline ? 1 : 0);
-    }
-    stream->have = end - p;
-    memmove(stream->text, p, stream->have);
-    flush_log(log);
-}
-
-/* `at_once`: without waiting for the ends of lines. */
-static void copy(struct stream *stream, struct log *log, bool at_once)
-{
-    ssize_t n = read(stream->fd, stream->text + stream->have, CHUNK);
-
-    if (n > 0) {
-        stream->have += n;
-        split(stream, log, at_once);
-    } else if (n == 0 || (errno != EINTR && errno != EAGAIN)) {
-        close(stream->fd);
-        stream->fd = -1;
-    }
-}
 
 static void empty_file(const char *file)
 {
@@ -120,130 +67,6 @@ static void leave_unit_cgroup(const char *unit)
     path(procs, "%s/cgroup.procs", shim);
     if ((mkdir(shim, 0755) < 0 && errno != EEXIST) || poke(procs, "0") < 0)
         die(1, "%s: %m", shim);
-}
-
-/* Moves a descriptor out of the way of those that are passed. */
-static int raise_fd(int fd)
-{
-    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
-
-    if (high < 0)
-        die(1, "a file for init: %m");
-    close(fd);
-    return high;
-}
-
-/* Opens what is passed; /dev/null where there is no such file. */
-static int open_high(const char *file, int flags)
-{
-    int fd = open(file, flags | O_CLOEXEC);
-
-    return raise_fd(fd < 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : fd);
-}
-
-/* A copy of this program, which nobody in a container can write to. */
-static int own_copy(void)
-{
-    int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    int copy = memfd_create("vktool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    struct stat st;
-    off_t done = 0;
-
-    if (from < 0 || copy < 0 || fstat(from, &st) < 0)
-        die(1, "a copy of vktool: %m");
-    while (done < st.st_size && sendfile(copy, from, NULL, st.st_size - done) > 0)
-        done = lseek(copy, 0, SEEK_CUR);
-    if (done < st.st_size || fcntl(copy, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-        die(1, "a copy of vktool: %m");
-    close(from);
-    return raise_fd(copy);
-}
-
-/* Opens what `init` needs and is there already. `report`: where `init` is heard. */
-static void open_passed(struct passed *passed, const char *runfile, struct identity *who, int *report)
-{
-    const char *slash = strrchr(runfile, '/');
-    int length = slash ? (int)(slash - runfile) : 0;
-    char file[PATH_MAX];
-    int ends[2];
-
-    path(file, "%.*s/identity", length, runfile);
-    passed->fds[PASS_IDENTITY - PASS_PROGRAM] = open_high(file, O_RDONLY);
-    if (read_identity(passed->fds[PASS_IDENTITY - PASS_PROGRAM], who) < 0)
-        die(1, "%s: %m", file);
-    passed->fds[PASS_PROGRAM - PASS_PROGRAM] = own_copy();
-    passed->fds[PASS_DEVICES - PASS_PROGRAM] = open_high(is(who, PRIVILEGED) ? "/dev" : "/dev/null", O_RDONLY);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
-        die(1, "socketpair: %m");
-    *report = ends[0];
-    passed->fds[PASS_REPORT - PASS_PROGRAM] = raise_fd(ends[1]);
-}
-
-/* Opens what is made with the Pod's sandbox: its namespaces are pinned two directories above the run file. `shares`: the run file of
-   the container whose processes this one is to be among. */
-static void open_namespaces(struct passed *passed, const char *runfile, const char *shares)
-{
-    const char *slash = strrchr(runfile, '/');
-    int length = slash ? (int)(slash - runfile) : 0;
-    char file[PATH_MAX];
-
-    if (!passed->any)
-        return;
-    path(file, "%.*s/../../pid", length, runfile);
-    passed->fds[PASS_PROCESSES - PASS_PROGRAM] = shares ? raise_fd(open_processes(shares)) : open_high(file, O_RDONLY);
-    path(file, "%.*s/../../users", length, runfile);
-    passed->fds[PASS_USERS - PASS_PROGRAM] = open_high(file, O_RDONLY);
-}
-
-/* Puts them where nspawn looks for what it is to pass on. */
-static void place_passed(const struct passed *passed)
-{
-    char number[32];
-
-    if (!passed->any)
-        return;
-    for (int fd = PASS_PROGRAM; fd < PASS_END; fd++)
-        if (dup2(passed->fds[fd - PASS_PROGRAM], fd) < 0)
-            _exit(1);
-    snprintf(number, sizeof number, "%d", PASS_END - PASS_PROGRAM);
-    setenv("LISTEN_FDS", number, 1);
-    snprintf(number, sizeof number, "%d", (int)getpid());
-    setenv("LISTEN_PID", number, 1);
-}
-
-static void close_passed(const struct passed *passed)
-{
-    for (int i = 0; passed->any && i < PASS_END - PASS_PROGRAM; i++)
-        close(passed->fds[i]);
-}
-
-static bool is_service(char **argv)
-{
-    return strcmp(argv[0], "service") == 0;
-}
-
-/* ARGV as `run` takes it: what follows `--` is executed, what follows `service` is a service to become. */
-static noreturn void child(char **argv, const char *unit, const int *stdio, const struct passed *passed)
-{
-    char supervisor[PATH_MAX], procs[PATH_MAX];
-    int journal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, HIGH);
-
-    // where nspawn would go by itself; the unit's own cgroup may have no process once controllers are enabled in it
-    path(supervisor, "%s/supervisor", unit);
-    path(procs, "%s/cgroup.procs", supervisor);
-    // nspawn's own messages belong to the journal, where `fact` reads them, and not to the container's log
-    setenv("SYSTEMD_LOG_TARGET", "journal", 1);
-    default_signals();
-    if (dup2(stdio[0], STDIN_FILENO) == STDIN_FILENO && dup2(stdio[1], STDOUT_FILENO) == STDOUT_FILENO &&
-        dup2(stdio[2], STDERR_FILENO) == STDERR_FILENO) {
-        if (is_service(argv))
-            become_service(argv + 1, unit, journal);
-        place_passed(passed);
-        if ((mkdir(supervisor, 0755) == 0 || errno == EEXIST) && poke(procs, "0") == 0)
-            execvp(argv[1], argv + 1);
-    }
-    dprintf(journal, "vktool: exec %s: %m\n", argv[1]);
-    _exit(1);
 }
 
 static void make_pipe(int *ends)
@@ -290,7 +113,7 @@ static void start(struct run *run, char **argv, const char *unit, const struct p
     if (run->pid < 0)
         die(1, "fork: %m");
     if (run->pid == 0)
-        child(argv, unit, stdio, passed);
+        become_child(argv, unit, stdio, passed);
     close(stdio[0]);
     close(out[1]);
     close(err[1]);
@@ -317,7 +140,7 @@ static void take_outputs(struct run *run, const struct pollfd *fds)
 {
     for (int i = 0; i < STREAMS; i++)
         if (fds[i].revents && run->streams[i].fd >= 0)
-            copy(&run->streams[i], &run->log, has_guests(&run->door));
+            log_output(&run->streams[i], &run->log, has_guests(&run->door));
     if (run->door.tty && run->streams[TERMINAL].fd < 0)
         set_terminal(run, -1);
 }
@@ -326,7 +149,7 @@ static void take_outputs(struct run *run, const struct pollfd *fds)
 static void finish_lines(struct run *run)
 {
     for (int i = 0; i < STREAMS; i++)
-        split(&run->streams[i], &run->log, 1);
+        log_lines(&run->streams[i], &run->log, true);
 }
 
 /* Whether nspawn has made a terminal by now that was not taken yet. */

@@ -12,7 +12,7 @@
 #include <sys/un.h>
 
 /* One record of a log: "2006-01-02T15:04:05.000000000Z stdout F text\n"; F ends a line, P is a piece of one. */
-enum { STAMP = 30, FLAG = 38, PREFIX = 40, PIECE = 16384 };
+enum { STAMP = 30, FLAG = 38, PREFIX = 40, PIECE = 16384, CHUNK = 65536 };
 
 /* The log of one attempt as it is written: whole records only; what can't be written is dropped as a block, and counted. It is a row of
    files in `directory`, N.log the newest and N.log.POSITION those that were cut off before: the position in the whole log where each
@@ -25,6 +25,14 @@ struct log {
     bool inside; // a line: its last piece was a P
     size_t used;
     char text[262144];
+};
+
+/* One output of the child: `have` bytes wait for the end of their line. */
+struct stream {
+    int fd;
+    const char *name;
+    size_t have;
+    char text[PIECE + CHUNK];
 };
 
 /* A file of a log, open. */
@@ -88,6 +96,13 @@ enum { NOT_ENTERED = 125, NOT_RUN = 126, NOT_FOUND = 127, GROUPS = 1024 };
 
 /* What `run` passes to `init` through nspawn, as systemd passes sockets: file descriptors from 3 on. */
 enum { PASS_PROGRAM = 3, PASS_IDENTITY, PASS_REPORT, PASS_PROCESSES, PASS_USERS, PASS_DEVICES, PASS_END };
+enum { HIGH = 32 }; // descriptors from here on are out of their way
+
+/* What goes through nspawn to `init`, if that is what ARGV starts. */
+struct passed {
+    int fds[PASS_END - PASS_PROGRAM];
+    bool any;
+};
 
 /* Flags of an identity. */
 enum {
@@ -162,11 +177,19 @@ void open_log(struct log *log, const char *directory, long attempt);
 /* PREFIX, the text, a newline. It may stay in memory until the next flush. */
 void log_record(struct log *log, const char *prefix, const char *text, size_t size, char flag);
 void flush_log(struct log *log);
+/* Logs the lines that are complete, and pieces of those that are too long. With `last`, all that is left. */
+void log_lines(struct stream *stream, struct log *log, bool last);
+/* Reads some and logs it; `at_once`: without waiting for the ends of lines. */
+void log_output(struct stream *stream, struct log *log, bool at_once);
 /* Where the next record will be. */
 long long log_end(const struct log *log);
 void close_log(struct log *log);
 /* Opens the files of a log, oldest first; what they held when they were opened: how many, 0 where there is none. */
 int open_segments(const char *directory, long attempt, struct segment *out);
+/* Whether the record that ends at `end` in a file of a log is followed by more of its line. */
+bool is_inside(int fd, off_t end);
+/* Where in a log its last lines begin: the number of the file, and the position. */
+int find_tail(const struct segment *segments, int count, long lines, long long *position);
 /* The last bytes of a log as the program wrote them, no more than `lines` lines: how many bytes. */
 ssize_t tail_text(const char *directory, long attempt, long lines, char *out, size_t size);
 /* Sends a log from a position on, each stream to the one of its name, until `writer` is closed at the other end and all is sent. */
@@ -196,6 +219,16 @@ int read_identity(int fd, struct identity *who);
 bool is(const struct identity *who, char flag);
 /* System calls that RuntimeDefault refuses to the holder of these capabilities fail from now on. */
 int install_filter(unsigned long long capabilities);
+/* Opens what `init` needs and is there already. `report`: where `init` is heard. */
+void open_passed(struct passed *passed, const char *runfile, struct identity *who, int *report);
+/* Opens what is made with the Pod's sandbox: its namespaces are pinned two directories above the run file. `shares`: the run file of
+   the container whose processes this one is to be among. */
+void open_namespaces(struct passed *passed, const char *runfile, const char *shares);
+void close_passed(const struct passed *passed);
+/* Whether ARGV, as `run` takes it, is a service to become: it follows the word `service`. */
+bool is_service(char **argv);
+/* Becomes ARGV as `run` takes it, in the cgroup `supervisor` of the unit: what follows `--` is executed. */
+noreturn void become_child(char **argv, const char *unit, const int *stdio, const struct passed *passed);
 /* Ends this process as a wait status says. */
 noreturn void end_as(int status);
 /* Sends a message to systemd, where it listens. */
