@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Collection, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -74,12 +75,18 @@ class NoTasks:
         work.close()
 
 
-async def listed(host: Host) -> ContainerFacts:
+def made(host: Host) -> Mirror:
+    return Mirror(host, cast(Link, host), cast(Bus, host.bus), cast(asyncio.TaskGroup, NoTasks()))
+
+
+def told(host: Host) -> ContainerFacts:
     """What is told of the container."""
-    mirror = Mirror(host, cast(Link, host), cast(Bus, host.bus), cast(asyncio.TaskGroup, NoTasks()))
-    await mirror.list_all()
-    seen = [each.facts for each in host.seen if isinstance(each, PodSeen)]
-    return seen[-1].containers["main"]
+    return [each.facts for each in host.seen if isinstance(each, PodSeen)][-1].containers["main"]
+
+
+async def listed(host: Host) -> ContainerFacts:
+    await made(host).list_all()
+    return told(host)
 
 
 @pytest.mark.parametrize("first", [{UNIT: WAITS}, {}], ids=["its host starts it again", "another vknix had asked for it"])
@@ -94,3 +101,14 @@ async def test_what_begins_while_a_host_is_listed_is_not_lost(first: dict[str, U
 async def test_what_has_neither_a_unit_nor_a_fact_is_lost() -> None:
     of = await listed(Host(FakeBus([{}]), [(2, [fact(0, 3)])]))
     assert (of.state, of.attempt, [each.code for each in of.exits]) == (State.STOPPED, 1, [3, 137])
+
+
+async def test_what_is_about_to_be_started_counts_as_being_made_until_starting_fails() -> None:
+    host = Host(FakeBus([{}]), [(1, [fact(0, 3)])])
+    mirror = made(host)
+    await mirror.list_all()
+    with suppress(ConnectionError), mirror.guessing(UID32, {UNIT: (1, "image")}):
+        of = told(host)
+        assert (of.state, of.attempt, of.image) == (State.PREPARING, 1, "image")
+        raise ConnectionError
+    assert told(host).state is State.STOPPED
