@@ -70,3 +70,13 @@ def test_systemd_is_asked_once_for_what_is_gone_and_not_while_it_is_about_to_be_
         assert doubts.due() == frozenset()
     assert doubts.due() == {"u", "v"}
     assert doubts.due() == frozenset()
+
+
+def test_two_starts_at_once_are_counted_by_name_also_where_more_is_said_of_each() -> None:
+    doubts = Doubts()
+    doubts.add("u")
+    with doubts.asking({"u": (0, "image")}):
+        with doubts.asking({"u": (1, "image"), "v": (0, "image")}):
+            assert doubts.due() == frozenset()
+        assert doubts.due() == frozenset()
+    assert doubts.due() == {"u"}

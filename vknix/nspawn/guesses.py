@@ -52,7 +52,7 @@ class Doubts:
     @contextmanager
     def asking(self, names: Iterable[str]) -> Iterator[None]:
         """While a script is about to start them they may well not be there."""
-        of = Counter(names)
+        of = Counter(iter(names))  # of a mapping it would take the values for counts
         self._asking.update(of)
         try:
             yield
