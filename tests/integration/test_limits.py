@@ -3,9 +3,12 @@
 All Pods that only run are made at once. An emulated processor may be slow: nothing here is faster than it need be.
 """
 
+import base64
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +28,9 @@ from tests.integration.build import (
 from tests.integration.conftest import made_namespace
 from tests.lab.hosts import Host
 from tests.lab.lab import Lab
-from tests.lab.shell import wait_for
+from tests.lab.shell import run, wait_for
+from tests.lab.vknixproc import NODE
+from tests.lab.vm import HUGE_PAGES
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
@@ -34,6 +39,26 @@ SLOW_S = 120.0
 MIB = 1 << 20
 SUPERVISOR = 8 * MIB  # what the slice has more, a container
 BUSY = "while :; do :; done"
+HUGE_FOLDER = "/var/tmp/vknix-huge"
+PROGRAMS: Json = {"name": "programs", "mountPath": "/programs"}
+MAPS = "for mib in 2 4 6; do /programs/map $mib; done; sleep 3600"
+HUGE_C = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+int main(int argc, char **argv)
+{
+    size_t size = strtoul(argv[argc - 1], NULL, 10) << 20;
+    char *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+
+    if (at == MAP_FAILED)
+        return printf("%s: %m\n", argv[1]), 1;
+    memset(at, 1, size);
+    return printf("%s: fine\n", argv[1]), 0;
+}
+"""
 EATS = "dd if=/dev/zero of=/dev/null bs=200M count=1; echo it had enough; sleep 3600"
 
 
@@ -73,28 +98,47 @@ class Cgroups:
 
 
 def cgroups(host: Host, of: Json) -> Cgroups:
-    script = (
-        f"cd /sys/fs/cgroup/vk.slice/vk-{uid32(of)}.slice && grep -s . cpu.* memory.* pids.* */payload/cpu.* */payload/memory.*"
-    )
-    lines = (line.partition(":") for line in host.run(f"{script} || :").splitlines())
+    kinds = " ".join(f"{kind}.* */payload/{kind}.*" for kind in ("cpu", "memory", "hugetlb"))
+    script = f"cd /sys/fs/cgroup/vk.slice/vk-{uid32(of)}.slice && grep -s . pids.* {kinds} || :"
+    lines = (line.partition(":") for line in host.run(script).splitlines())
     return Cgroups({path: value for path, _, value in lines})
+
+
+def huge(of: Json, amount: str) -> Json:
+    return {kind: {**amounts, "hugepages-2Mi": amount} for kind, amounts in of.items()}
+
+
+def put_program(host: Host, source: str, target: str) -> None:
+    """A static program on the host, made of C."""
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder) / "program"
+        run(["cc", "-Os", "-s", "-static", "-x", "c", "-o", built, "-"], stdin=source)
+        packed = base64.b64encode(built.read_bytes()).decode()
+    host.run(f"mkdir -p {Path(target).parent} && base64 -d > {target} && chmod 755 {target}", stdin=packed)
 
 
 @pytest.fixture(scope="module")
 def running(machine: Space) -> dict[str, Json]:
     image = machine.lab.image_busybox
+    put_program(machine.lab.hosts[0], HUGE_C, f"{HUGE_FOLDER}/map")
     burst = {"limits": sized("200m", "64Mi"), "requests": sized("100m", "32Mi")}
     half = {"requests": {"cpu": "500m"}}
     machine.create(
         pod("burst", container(image, BUSY, resources=burst), container(image, name="free", resources=half)),
         pod("sure", container(image, resources=guaranteed("250m", "48Mi"))),
         pod("best", container(image)),
-        pod("whole", container(image), container(image, name="other"), resources=guaranteed("300m", "100Mi")),
+        pod("whole", container(image), container(image, name="other"), resources=huge(guaranteed("300m", "100Mi"), "6Mi")),
         pod("eater", container(image, EATS, resources={"limits": {"memory": "32Mi"}})),
+        pod(
+            "huge",
+            container(image, MAPS, resources=huge({"limits": sized("200m", "32Mi")}, "4Mi"), volumeMounts=[PROGRAMS]),
+            container(image, MAPS, name="none", volumeMounts=[PROGRAMS]),
+            volumes=[{"name": "programs", "hostPath": {"path": HUGE_FOLDER, "type": "Directory"}}],
+        ),
         pod("forks", container(image, f"for n in $(seq {2 * PIDS}); do sleep 3600 & done; wait")),
     )
     machine.wait(has_ended, "eater", "forks", timeout_s=SLOW_S)
-    return machine.wait(is_ready, "burst", "sure", "best", "whole", timeout_s=SLOW_S)
+    return machine.wait(is_ready, "burst", "sure", "best", "whole", "huge", timeout_s=SLOW_S)
 
 
 def test_limits_and_shares_of_a_container_are_in_its_cgroup(machine: Space, running: dict[str, Json]) -> None:
@@ -144,6 +188,32 @@ def test_container_that_wants_too_much_memory_is_killed(machine: Space, running:
     assert (terminated(ended)["reason"], terminated(ended)["exitCode"]) == ("OOMKilled", 137)
     assert "it had enough" not in machine.logs("eater")
     assert identity(machine.pod("sure")) == identity(running["sure"])
+
+
+def test_container_has_the_huge_pages_that_it_asks_for_and_no_more(machine: Space, running: dict[str, Json]) -> None:
+    """Who asks for none has none; what is too much can't be reserved, rather than being missed when it is used."""
+    names = [f"hugetlb.2MB{kind}.max" for kind in ("", ".rsvd")]
+    made, whole = (cgroups(machine.lab.hosts[0], running[name]) for name in ("huge", "whole"))
+    assert {made.slice(name) for name in names} == {made.container("main", name) for name in names} == {str(4 * MIB)}
+    assert {made.container("none", name) for name in names} == {"0"}
+    assert {whole.slice(name) for name in names} == {whole.container("other", name) for name in names} == {str(6 * MIB)}
+    assert machine.exec("huge", "cat", f"/sys/fs/cgroup/{names[0]}").strip() == str(4 * MIB)
+    lines = {name: machine.logs("huge", f"--container={name}").splitlines() for name in ("main", "none")}
+    no = "Cannot allocate memory"
+    assert lines == {"main": ["2: fine", "4: fine", f"6: {no}"], "none": [f"2: {no}", f"4: {no}", f"6: {no}"]}
+
+
+def test_node_tells_its_huge_pages_and_takes_no_pod_that_wants_more(machine: Space) -> None:
+    """What is kept for them is nobody's memory."""
+    told = json.loads(machine.lab.kubectl("get", "node", NODE, "--output=json").stdout)["status"]
+    kept = HUGE_PAGES * 2
+    for kind in ("capacity", "allocatable"):
+        assert (told[kind]["hugepages-2Mi"], told[kind]["hugepages-1Gi"]) == (str(kept * MIB), "0")
+    memory = {kind: int(told[kind]["memory"].removesuffix("Ki")) for kind in ("capacity", "allocatable")}
+    assert memory["capacity"] - memory["allocatable"] == kept * 1024
+    more = huge({"limits": sized("100m", "16Mi")}, f"{kept + 2}Mi")
+    ended = machine.run(pod("too-huge", container(machine.lab.image_busybox, resources=more), nodeName=NODE))
+    assert ended["status"]["reason"] == "OutOfhugepages-2Mi"
 
 
 @pytest.mark.usefixtures("running")

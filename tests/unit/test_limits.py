@@ -1,12 +1,15 @@
 """What a container's cgroup and its Pod's slice are given: the kubelet's and runc's numbers."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.unit.build import SETTINGS, container, plan, pod
+from tests.unit.build import SETTINGS, container, inputs, plan, pod
 from vknix.core import resources
+from vknix.core.pod import Pod
 from vknix.nspawn import limits, unit
+from vknix.nspawn import plan as plans
 from vknix.nspawn.plan import MachinePlan
 
 
@@ -45,9 +48,34 @@ def test_weights_are_runcs(cpu: str, weight: int) -> None:
     assert dict(unit.properties(made, made.machines[0], SETTINGS))["CPUWeight"] == str(weight)
 
 
+def huge(of: Pod) -> list[dict[str, int]]:
+    """Of each container, on a host that has pages of these sizes."""
+    host = replace(SETTINGS, huge=("2Mi", "1Gi"))
+    made = map(attributes, plans.pod_plan(of, inputs(of), ("10.0.0.2",), host, {}).machines)
+    return [{name: int(value) for name, value in each.items() if "hugetlb" in name} for each in made]
+
+
 def test_huge_pages_are_limited_by_their_size() -> None:
-    made = attributes(machine(limits={"hugepages-2Mi": "4Mi", "memory": "1Gi", "cpu": "1"}))
-    assert made["hugetlb.2MB.max"] == str(4 << 20)
+    asking = container(resources={"limits": {"hugepages-2Mi": "4Mi", "memory": "1Gi", "cpu": "1"}})
+    one, other = huge(pod(asking, container("other")))
+    of_sizes = {"2MB": 4 << 20, "2MB.rsvd": 4 << 20, "1GB": 0, "1GB.rsvd": 0}
+    slices = {f"^hugetlb.{size}.max": value for size, value in of_sizes.items()}
+    own = {name.removeprefix("^"): value for name, value in slices.items()}
+    assert (one, other) == (slices | own, slices | dict.fromkeys(own, 0))
+
+
+def test_huge_pages_of_the_whole_pod_are_for_each_container_without_its_own() -> None:
+    of = pod(
+        container(resources={"limits": {"hugepages-2Mi": "2Mi"}}),
+        container("other"),
+        resources={"limits": {"hugepages-2Mi": "6Mi", "cpu": "1"}},
+    )
+    limited = [(each["^hugetlb.2MB.max"] >> 20, each["hugetlb.2MB.max"] >> 20) for each in huge(of)]
+    assert limited == [(6, 2), (6, 6)]
+
+
+def test_a_host_without_huge_pages_has_no_limits_of_them() -> None:
+    assert "hugetlb" not in plan(pod(container(resources={"limits": {"hugepages-2Mi": "4Mi"}}))).machines[0].limits.decode()
 
 
 def test_the_file_tells_what_was_asked_for() -> None:

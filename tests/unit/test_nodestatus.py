@@ -68,6 +68,13 @@ def test_capacity_counts_all_hosts_and_allocatable_those_that_answer() -> None:
     assert made["allocatable"]["memory"] == f"{8 << 20}Ki"
 
 
+def test_huge_pages_are_no_memory_for_others() -> None:
+    made = status(host(huge={"2Mi": 1 << 30, "1Gi": 0}))
+    assert [made[kind]["memory"] for kind in ("capacity", "allocatable")] == [f"{8 << 20}Ki", f"{7 << 20}Ki"]
+    assert [made[kind]["hugepages-2Mi"] for kind in ("capacity", "allocatable")] == [str(1 << 30)] * 2
+    assert made["capacity"]["hugepages-1Gi"] == "0"
+
+
 def test_a_pool_says_what_all_hosts_have_in_common() -> None:
     info = status(host(**FACTS), host("b", **{**FACTS, "boot_id": "b-2", "kernel": "6.18"}))["nodeInfo"]
     assert (info["bootID"], info["machineID"], info["kernelVersion"]) == ("pool", "pool", "6.12.1, 6.18")

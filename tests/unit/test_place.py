@@ -50,6 +50,15 @@ def test_no_room_is_the_kubelets_reason(asked: Amounts, taken: Used, reason: str
     assert refused.value.reason == reason
 
 
+def test_huge_pages_are_no_memory_for_others() -> None:
+    kept = host("a", huge={"2Mi": 2 << 30})
+    assert choose(Amounts(0, 6 << 30, huge=(("2Mi", 2 << 30),)), [kept], {}, NONE) == "a"
+    for asked, lacks in ((Amounts(0, 7 << 30), "memory"), (Amounts(huge=(("2Mi", 3 << 30),)), "hugepages-2Mi")):
+        with pytest.raises(Refused) as refused:
+            choose(asked, [kept], {}, NONE)
+        assert refused.value.reason == f"OutOf{lacks}"
+
+
 def test_what_asks_for_nothing_fits_a_host_that_is_full() -> None:
     assert choose(Amounts(), [host("a")], {A: Used(1, 9000, 9 << 40)}, NONE) == "a"
 

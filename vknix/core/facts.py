@@ -157,10 +157,15 @@ class HostFacts:
     memory_bytes: int = 0
     storage_bytes: int = 0
     pods: int = 0
-    huge: Mapping[str, int] = field(default_factory=dict)  # bytes of huge pages by their size, such as 2Mi
+    huge: Mapping[str, int] = field(default_factory=dict)  # bytes of huge pages by their size, such as 2Mi; also of none
     own_users: bool = True
     controllers: frozenset[str] = frozenset()  # cgroup controllers that can be enforced: cpu, memory, pids, ...
     resolv_conf: str = ""  # of the host itself, for dnsPolicy Default
     hostname: str = ""
     hosts: str = ""  # its /etc/hosts
     problems: tuple[str, ...] = ()
+
+    @property
+    def allocatable_bytes(self) -> int:
+        """The memory that Pods can have: what is kept as huge pages is nobody's else."""
+        return max(0, self.memory_bytes - sum(self.huge.values()))

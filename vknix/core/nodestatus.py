@@ -1,6 +1,6 @@
 """(settings, facts of the hosts, now) -> the Node. Rules: kubelet_node_status.go, nodestatus/setters.go."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,7 @@ def node_status(
     return {
         "addresses": [{"type": "InternalIP", "address": settings.address}, {"type": "Hostname", "address": settings.name}],
         "capacity": _amounts(known),
-        "allocatable": _amounts(listed),
+        "allocatable": _amounts(listed, memory=lambda facts: facts.allocatable_bytes),
         "conditions": _conditions(known, listed, told, now, networked=networked),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.port}},
         "nodeInfo": _info(settings, listed or known),
@@ -91,10 +91,10 @@ def node_status(
     }
 
 
-def _amounts(hosts: list[HostFacts]) -> dict[str, str]:
+def _amounts(hosts: list[HostFacts], memory: Callable[[HostFacts], int] = lambda facts: facts.memory_bytes) -> dict[str, str]:
     return {
         "cpu": f"{sum(facts.cpu_milli for facts in hosts)}m",
-        "memory": f"{sum(facts.memory_bytes for facts in hosts) // 1024}Ki",
+        "memory": f"{sum(map(memory, hosts)) // 1024}Ki",
         "ephemeral-storage": f"{sum(facts.storage_bytes for facts in hosts) // 1024}Ki",
         "pods": str(sum(facts.pods for facts in hosts)),
         **{f"{HUGE}{size}": str(sum(facts.huge.get(size, 0) for facts in hosts)) for facts in hosts for size in facts.huge},

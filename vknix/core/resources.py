@@ -52,7 +52,12 @@ def of_pod_requests(pod: Pod) -> Amounts:
 def effective(pod: Pod, container: Container) -> Amounts:
     """The limits that hold for a container: where it has none of its own, those of the Pod as a whole."""
     own, whole = limits(container), of_pod(pod)
-    return replace(own, cpu_milli=own.cpu_milli or whole.cpu_milli, memory_bytes=own.memory_bytes or whole.memory_bytes)
+    return replace(
+        own,
+        cpu_milli=own.cpu_milli or whole.cpu_milli,
+        memory_bytes=own.memory_bytes or whole.memory_bytes,
+        huge=tuple(sorted({**dict(whole.huge), **dict(own.huge)}.items())),
+    )
 
 
 def _requests(of: Resources | None) -> Amounts:

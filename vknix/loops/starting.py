@@ -136,7 +136,7 @@ class Starter:
             host_ips=host_ips,
             pod_ips=pod_ips,
             cpu_milli=host.cpu_milli,
-            memory_bytes=host.memory_bytes,
+            memory_bytes=host.allocatable_bytes,
             storage_bytes=host.storage_bytes,
             cluster_dns=settings.cluster_dns or self._tools.objects.cluster_dns,
             cluster_domain=settings.cluster_domain,

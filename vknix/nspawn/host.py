@@ -106,8 +106,8 @@ class Host:
         async with buses.connect(link, "vk-") as bus, asyncio.TaskGroup() as tasks:
             own = self._settings
             bounding = int(told["capabilities"], 16)
-            memory, nft = facts.memory_bytes, told["nft"]
-            settings = Settings(tool, own.epoch, own.seccomp_default, bounding, own.pod_pids, memory, own.logs, nft)
+            memory, nft, huge = facts.memory_bytes, told["nft"], tuple(facts.huge)
+            settings = Settings(tool, own.epoch, own.seccomp_default, bounding, own.pod_pids, memory, own.logs, nft, huge)
             session = Session(self, link, bus, settings, tasks)
             session.closures.farms.update(told["farms"].split())
             tasks.create_task(_until(link.lost(), f"host {self.name}: the link was lost"))

@@ -5,32 +5,48 @@ is the unit's as well, which competes with those of other containers. Rules: the
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from vknix.core import resources
-from vknix.core.container import Resources
+from vknix.core.container import Container
 from vknix.core.pod import Pod, members
 from vknix.core.resources import Amounts
 
+SLICE = "^"  # before what is an attribute of the Pod's slice that systemd does not know
 _PERIOD_US = 100_000
 _SUPERVISOR_BYTES, _SUPERVISOR_TASKS = 8 << 20, 4  # nspawn and vktool, a container: not the Pod's to pay
 
 
-def cgroup(limits: Amounts, requests: Amounts, asked: Resources | None) -> bytes:
-    """The file `limits` of a container. Its first line is what its author asked for, which the Pod's status tells in turn."""
+def cgroup(pod: Pod, container: Container, sizes: Iterable[str]) -> bytes:
+    """The file `limits` of a container. Its first line is what its author asked for, which the Pod's status tells in turn.
+
+    `sizes` are those of the host's huge pages.
+    """
+    limits = resources.effective(pod, container)
     lines = [
-        f"# {msgspec.json.encode(resources.told(asked)).decode()}",
-        f"cpu.weight {weight(requests.cpu_milli)}",
+        f"# {msgspec.json.encode(resources.told(container.resources)).decode()}",
+        f"cpu.weight {weight(resources.requests(container).cpu_milli)}",
         f"memory.max {'max' if not limits.memory_bytes else limits.memory_bytes}",
         "memory.swap.max 0",
         "memory.oom.group 1",
         f"cpu.max {quota(limits.cpu_milli)}",
-        *(f"hugetlb.{size.removesuffix('i')}B.max {amount}" for size, amount in limits.huge),
+        *(f"{SLICE}{line}" for line in _huge(resources.requested(pod), sizes)),
+        *_huge(limits, sizes),
     ]
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _huge(of: Amounts, sizes: Iterable[str]) -> Iterator[str]:
+    """Who says nothing has none: huge pages are kept for those that ask. What is too much can't be reserved (`rsvd`), which an mmap
+    tells; a limit of use alone would kill by SIGBUS.
+    """
+    asked = dict(of.huge)
+    for size in sizes:
+        for kind in ("", ".rsvd"):
+            yield f"hugetlb.{size.removesuffix('i')}B{kind}.max {asked.get(size, 0)}"
 
 
 def read(file: bytes) -> Mapping[str, Any]:

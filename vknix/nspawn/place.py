@@ -67,7 +67,7 @@ def _lack(asked: Amounts, facts: HostFacts, there: Used) -> tuple[str, str] | No
     wants = {
         "pods": (1, there.pods, facts.pods),
         "cpu": (asked.cpu_milli or 0, there.cpu_milli, facts.cpu_milli),
-        "memory": (asked.memory_bytes or 0, there.memory_bytes, facts.memory_bytes),
+        "memory": (asked.memory_bytes or 0, there.memory_bytes, facts.allocatable_bytes),
         "ephemeral-storage": (asked.storage_bytes or 0, there.storage_bytes, facts.storage_bytes),
         **{f"{HUGE}{size}": (more, there.huge.get(size, 0), facts.huge.get(size, 0)) for size, more in asked.huge},
     }
@@ -83,6 +83,6 @@ def _load(asked: Amounts, facts: HostFacts, taken: Mapping[HostName, Used]) -> f
     shares = (
         (there.pods + 1) / max(facts.pods, 1),
         (there.cpu_milli + (asked.cpu_milli or 0)) / max(facts.cpu_milli, 1),
-        (there.memory_bytes + (asked.memory_bytes or 0)) / max(facts.memory_bytes, 1),
+        (there.memory_bytes + (asked.memory_bytes or 0)) / max(facts.allocatable_bytes, 1),
     )
     return round(max(shares), 2)

@@ -36,7 +36,8 @@ LOG_LIMITS = LogLimits(10 * 1024**2, 5)  # a kubelet's
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Of the whole backend. `tool` is vktool's path on the host, `bounding` the capabilities that the host itself has,
-    `memory_bytes` its memory; `pod_pids`: how many processes a Pod may have; `nft` is the program.
+    `memory_bytes` its memory, `huge` the sizes of its huge pages; `pod_pids`: how many processes a Pod may have; `nft` is the
+    program.
     """
 
     tool: str
@@ -47,6 +48,7 @@ class Settings:
     memory_bytes: int = 0
     logs: LogLimits = LOG_LIMITS
     nft: str = "nft"
+    huge: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,7 @@ def _machine(
         privileged=privileged,
         unmasked=privileged or bool(own and own.proc_mount == "Unmasked"),
         mounts=tuple(kinds.mounts(mounts.mounts(pod, path, container, inputs, uid32), handler)),
-        limits=limits.cgroup(resources.effective(pod, container), resources.requests(container), container.resources),
+        limits=limits.cgroup(pod, container, settings.huge),
         requests=resources.requests(container),
         oom_score_adj=_oom_score_adj(pod, container, settings),
         restart=_RESTART[member.host_policy],

@@ -100,9 +100,9 @@ def _no_users(told: Mapping[str, str]) -> str:
 
 
 def _huge(words: list[str]) -> dict[str, int]:
-    """`KIB COUNT` pairs -> bytes by page size, in Kubernetes' words; sizes that the host keeps no pages of are left out."""
+    """`KIB COUNT` pairs -> bytes by page size, in Kubernetes' words."""
     pairs = zip(map(int, words[::2]), map(int, words[1::2]), strict=False)
-    return {_size(kib): kib * 1024 * count for kib, count in pairs if count}
+    return {_size(kib): kib * 1024 * count for kib, count in pairs}
 
 
 def _size(kib: int) -> str:

@@ -145,7 +145,7 @@ class Process:
             host_ips=("192.0.2.1",),
             pod_ips=place.addresses,
             cpu_milli=host.cpu_milli,
-            memory_bytes=host.memory_bytes,
+            memory_bytes=host.allocatable_bytes,
             storage_bytes=host.storage_bytes,
             cluster_dns=(),
             cluster_domain="cluster.local",

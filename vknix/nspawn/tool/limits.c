@@ -1,4 +1,5 @@
-/* The limits of a container: lines `attribute value` for the cgroup `payload`, which is the root of all that it sees of cgroups.
+/* The limits of a container: lines `attribute value` for the cgroup `payload`, which is the root of all that it sees of cgroups;
+   `^attribute value` is for its Pod's slice.
    Beside it are `shim` and `supervisor`: what starts the container is not slowed down by its limits, and not counted.
    They are in the files `limits` (in force) and `limits.new` (wanted) beside the run file; a line that begins with # is vknix's. */
 #define _GNU_SOURCE
@@ -52,8 +53,10 @@ static void write_limits(const char *unit, char *text, bool late, char *failed)
         *value++ = '\0';
         if ((strcmp(line, LATE) == 0) != late)
             continue;
+        bool of_slice = *line == '^';
+        line += of_slice;
         snprintf(controller, sizeof controller, "+%.*s", (int)strcspn(line, "."), line);
-        path(file, "%s/payload/%s", unit, line);
+        path(file, "%s/%s/%s", unit, of_slice ? ".." : "payload", line);
         if (access(file, F_OK) < 0)
             enable(unit, controller);
         if (poke(file, value) < 0 && errno != ENOENT && !*failed)
