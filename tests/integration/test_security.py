@@ -21,6 +21,7 @@ from tests.integration.build import (
 )
 from tests.integration.build import snapshots as taken
 from tests.lab.lab import Lab
+from tests.lab.shell import LabError
 
 pytestmark = pytest.mark.lab
 
@@ -87,6 +88,26 @@ def test_kernel_is_masked_as_runtimes_do_it(space: Space, lab: Lab) -> None:
     of = space.run(pod("masked", container(lab.image_busybox, script)))
     assert space.logs("masked").split()[:2] == ["0", "0"]
     assert terminated(of)["exitCode"] != 0
+
+
+LOOKS = """
+for of in keys interrupts; do [ -f /proc/$of ] && echo $of; done
+[ -n "$(head -c 1 /proc/interrupts)" ] && echo all of it
+for of in kernel/shm_rmid_forced vm/swappiness; do echo 1 > /proc/sys/$of && echo $of; done 2> /dev/null
+sleep 3600
+"""
+
+
+def test_proc_is_masked_unless_the_container_is_to_have_all_of_it(space: Space, lab: Lab) -> None:
+    """Unmasked, the kernel still asks for rights: what is of the Pod's own namespaces may be set, and nothing of the host's."""
+    whole = container(lab.image_busybox, LOOKS, name="whole", **context(procMount="Unmasked"))
+    with pytest.raises(LabError, match="hostUsers"):
+        space.create(pod("refused", whole))
+    masked = container(lab.image_busybox, LOOKS, name="masked", **context(procMount="Default"))
+    space.create(pod("proc", masked, whole, hostUsers=False))
+    space.wait(is_ready, "proc")
+    seen = {name: space.logs("proc", f"--container={name}").splitlines() for name in ("masked", "whole")}
+    assert seen == {"masked": [], "whole": ["keys", "interrupts", "all of it", "kernel/shm_rmid_forced"]}
 
 
 def test_privileged_has_all_and_nothing_is_hidden(space: Space, lab: Lab) -> None:

@@ -248,6 +248,26 @@ def test_local_volume_is_mounted_on_its_host_once_it_is_there(space: Space, loca
     assert local.run("cat /var/tmp/vknix-local/file") == "kept\n"
 
 
+def test_files_are_given_to_the_group_always_or_only_where_the_root_of_the_volume_is_not(space: Space, local: Host) -> None:
+    def seen(name: str, **policy: str) -> list[str]:
+        main = container(space.lab.image_busybox, "stat -c '%g %a' /v /v/in /v/in/file", volumeMounts=[mount("v", "/v")])
+        volumes = [volume("v", persistentVolumeClaim={"claimName": "data"})]
+        space.run(pod(name, main, volumes=volumes, securityContext={"fsGroup": GROUP, **policy}))
+        return space.logs(name).splitlines()
+
+    local.run(
+        f"mkdir -p -m 755 /var/tmp/vknix-local/in; cd /var/tmp/vknix-local; chgrp {GROUP} .; chmod 2770 .; "
+        "touch in/file; chgrp -R 7 in; chmod 755 in; chmod 600 in/file"
+    )
+    root, taken = f"{GROUP} 2770", [f"{GROUP} 2775", f"{GROUP} 660"]
+    assert seen("kept", fsGroupChangePolicy="OnRootMismatch") == [root, "7 755", "7 600"]
+    assert seen("always", fsGroupChangePolicy="Always") == [root, *taken]
+    local.run("cd /var/tmp/vknix-local; chgrp -R 7 in; chmod g-s .")
+    assert seen("mismatch", fsGroupChangePolicy="OnRootMismatch") == [root, *taken]
+    local.run("chgrp -R 7 /var/tmp/vknix-local/in")
+    assert seen("unsaid") == [root, *taken]
+
+
 def test_volume_by_a_template_is_the_claim_that_is_made_of_it(space: Space) -> None:
     host, spec = persistent(space, "own-v")
     host.run("mkdir /var/tmp/vknix-local; echo there > /var/tmp/vknix-local/file")
