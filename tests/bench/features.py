@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.bench import programs, volumes
+from tests.bench import env_file, programs, volumes
 from tests.bench.making import Making, Reaches
 
 Json = dict[str, Any]
@@ -44,7 +44,9 @@ def _some(making: Making, of: tuple[Json, ...], at_most: int = 4) -> list[Json]:
 
 def _env(making: Making, of: Json) -> None:
     some = [each for each in _some(making, ENV) if making.handler != "nixos" or "." not in each["name"]]
-    of["env"] = [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, *some]
+    own = [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, *some]
+    names = {each["name"] for each in own}
+    of["env"] = [*own, *(each for each in of.get("env", ()) if each["name"] not in names)]
 
 
 def _env_from(making: Making, of: Json) -> None:
@@ -163,7 +165,11 @@ def _terminal(making: Making, of: Json) -> None:
 
 def _ports(making: Making, of: Json) -> None:
     if making.own_network:
-        of["ports"] = [{"containerPort": 8080, "name": f"p-{of['name']}"}]
+        own: st.SearchStrategy[Json] = st.fixed_dictionaries(
+            {"hostPort": st.just(making.host_port(of["name"]))},
+            optional={"hostIP": st.sampled_from(("0.0.0.0", "127.0.0.1")), "protocol": st.sampled_from(("TCP", "UDP"))},
+        )
+        of["ports"] = [{"containerPort": 8080, "name": f"p-{of['name']}", **making.draw(st.one_of(st.just({}), own))}]
 
 
 def _pull(making: Making, of: Json) -> None:
@@ -179,6 +185,18 @@ def _rules(making: Making, of: Json) -> None:
     operator = making.draw(st.sampled_from(("In", "NotIn")))
     of["restartPolicy"] = "Never"
     of["restartPolicyRules"] = [{"action": "Restart", "exitCodes": {"operator": operator, "values": [3, 137]}}]
+
+
+def _rules_of_all(making: Making, of: Json) -> None:
+    """Any failure that is the program's own restarts all containers of the Pod."""
+    if "restartPolicyRules" in of:
+        return
+    codes = {"operator": "NotIn", "values": [0, 128, *sorted(programs.STOPPED)]}
+    of["restartPolicy"] = "Never"
+    of["restartPolicyRules"] = [{"action": "RestartAllContainers", "exitCodes": codes}]
+    making.together = True
+    if making.truths[of["name"]].codes:
+        making.come_to(Reaches.BEGUN)
 
 
 _ANY: Mapping[str, Feature] = {
@@ -215,7 +233,8 @@ _BESIDE: Mapping[str, Feature] = {
     "post start": _post_start,
     "pre stop": _pre_stop,
 }
-_REGULAR: Mapping[str, Feature] = {"own policy": _own_policy, "rules": _rules}
+_REGULAR: Mapping[str, Feature] = {"own policy": _own_policy, "rules of all": _rules_of_all, "rules": _rules}
+_PROGRAM: Mapping[str, Feature] = {"env file": env_file.take}  # of a regular container that runs a script
 _HAS: Mapping[str, Mapping[str, Feature]] = {"nspawn": _NSPAWN, "unit": _UNIT, "nixos": _ANY}
 
 
@@ -225,7 +244,7 @@ def decorate(making: Making, of: Json, *, kind: str) -> None:
     if kind != "init":
         has |= _BESIDE
     if kind == "regular":
-        has |= _REGULAR
+        has |= _REGULAR if making.handler == "nixos" else {**_REGULAR, **_PROGRAM}
     if kind != "init" and making.handler == "nspawn":
         has["stop signal"] = _stop_signal
     for name in making.draw(st.lists(st.sampled_from(list(has)), max_size=5, unique=True)):

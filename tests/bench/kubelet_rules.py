@@ -16,6 +16,7 @@ _WAITING = set(
 _KINDS = ("initContainer", "container", "ephemeralContainer")
 _CONDITIONS = {"PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready"}
 _ENDED = ("Succeeded", "Failed")
+_ALL_AGAIN = "RestartingAllContainers"  # told of each container of a Pod where the end of one restarts all
 
 
 def broken(seen: Sequence[Json], *, lost: bool = False) -> list[str]:
@@ -58,7 +59,7 @@ def _alone(pod: Json, *, lost: bool) -> Iterator[str]:
     yield from _order(pod)
     specs = _specs(pod)
     for name, each in containers(status).items():
-        yield from (f"{name}: {wrong}" for wrong in _container(each))
+        yield from (f"{name}: {wrong}" for wrong in _container(each, together=_together(pod["spec"])))
         if name in specs:
             yield from (f"{name}: {wrong}" for wrong in _readiness(pod, specs[name], each, lost=lost))
     yield from _never(pod)
@@ -70,15 +71,20 @@ def _specs(pod: Json) -> dict[str, Json]:
     return {each["name"]: each for each in (*pod["spec"]["containers"], *sidecars)}
 
 
+def _mine(spec: Json) -> list[Json]:
+    return [*spec["containers"], *(spec.get("initContainers") or ())]
+
+
+def _together(spec: Json) -> bool:
+    """Whether the end of one container may restart all."""
+    return any(rule["action"] == "RestartAllContainers" for each in _mine(spec) for rule in each.get("restartPolicyRules") or ())
+
+
 def _never(pod: Json) -> Iterator[str]:
     """Of what may not be started again, and of hosts that stay up."""
     spec = pod["spec"]
-    mine = [*spec["containers"], *(spec.get("initContainers") or ())]
-    once = {
-        each["name"]
-        for each in mine
-        if each.get("restartPolicy", spec["restartPolicy"]) == "Never" and not each.get("restartPolicyRules")
-    }
+    never = (each for each in _mine(spec) if each.get("restartPolicy", spec["restartPolicy"]) == "Never")
+    once = {each["name"] for each in never if not each.get("restartPolicyRules") and not _together(spec)}
     for name, status in containers(pod["status"]).items():
         if name in once and (status.get("restartCount") or status.get("lastState")):
             yield f"{name}: was restarted under Never"
@@ -141,11 +147,12 @@ def _ends(pod: Json) -> Iterator[str]:
 
 def _order(pod: Json) -> Iterator[str]:
     """No regular container runs before the init containers are done; no init container before the one before it is."""
-    status = pod["status"]
+    status, together = pod["status"], _together(pod["spec"])  # where it is so, what has ended may be of the round before
     sidecars = {each["name"] for each in pod["spec"].get("initContainers") or () if each.get("restartPolicy") == "Always"}
     told = {each["name"]: each for each in status.get("initContainerStatuses") or ()}
     before = [told[each["name"]] for each in pod["spec"].get("initContainers") or () if each["name"] in told]
-    begun = any(each.get("containerID") for each in status.get("containerStatuses") or ())
+    regular = status.get("containerStatuses") or ()
+    begun = any("running" in each.get("state", {}) if together else each.get("containerID") for each in regular)
     for each in reversed(before):
         done = bool(each.get("containerID")) if each["name"] in sidecars else _exited(each, 0)
         if begun and not done:
@@ -157,12 +164,15 @@ def _exited(status: Json, code: int) -> bool:
     return any(end["exitCode"] == code for end in terminated(status))
 
 
-def _container(status: Json) -> Iterator[str]:
+def _container(status: Json, *, together: bool) -> Iterator[str]:
     state = status.get("state", {})
     if len(state) != 1:
         yield f"its state is {sorted(state)}"
-    if "waiting" in state and state["waiting"].get("reason") not in _WAITING:
-        yield f"waits for {state['waiting'].get('reason')!r}"
+    waits = state.get("waiting", {}).get("reason")
+    if "waiting" in state and waits not in _WAITING and not (together and waits == _ALL_AGAIN):
+        yield f"waits for {waits!r}"
+    if not together and any(end.get("reason") == _ALL_AGAIN for end in terminated(status)):
+        yield "was restarted with all others, and no rule says so"
     for ended in terminated(status):
         yield from _ended(ended)
     if status.get("ready") and "waiting" in state:
@@ -181,8 +191,7 @@ def _container(status: Json) -> Iterator[str]:
 
 def _readiness(pod: Json, spec: Json, status: Json, *, lost: bool) -> Iterator[str]:
     """`started` and `ready`, of those that have them."""
-    runs = "running" in status.get("state", {})
-    ready, started = status.get("ready"), status.get("started")
+    runs, ready, started = "running" in status.get("state", {}), status.get("ready"), status.get("started")
     if not runs and (ready or started):
         yield "is not running, and ready or started"
     if ready and not started:
@@ -214,7 +223,7 @@ def _change(before: Json, after: Json) -> Iterator[str]:
     old, new = before.get("status", {}), after.get("status", {})
     if old.get("phase") in _ENDED and new.get("phase") != old["phase"]:
         yield f"{old['phase']} became {new.get('phase')}"
-    if old.get("phase") == "Running" and new.get("phase") == "Pending":
+    if old.get("phase") == "Running" and new.get("phase") == "Pending" and not _together(after["spec"]):  # its init runs again
         yield "Running became Pending"
     for field in ("startTime", "podIP", "hostIP", "qosClass"):
         if old.get(field) and new.get(field) != old[field]:
@@ -235,7 +244,7 @@ def _change(before: Json, after: Json) -> Iterator[str]:
 
 
 def _condition_changes(old: Json, new: Json) -> Iterator[str]:
-    was = {each["type"]: each for each in old.get("conditions") or ()}
+    was = {each["type"]: each for each in old.get("conditions") or () if old.get("startTime")}  # the scheduler's own before that
     for each in new.get("conditions") or ():
         known = was.get(each["type"])
         same = known is not None and known["status"] == each["status"]
@@ -248,6 +257,8 @@ def _condition_changes(old: Json, new: Json) -> Iterator[str]:
 
 def _is_same_end(known: Json, end: Json) -> bool:
     """Messages may become shorter: the containers of a Pod share 12 KiB for them, also an ephemeral one that comes later."""
+    if end.get("reason") == _ALL_AGAIN:
+        return bool(end.get("exitCode") == 137)  # it counts as if it had not run
     shorter = str(known.get("message", "")).startswith(end.get("message", ""))
     return shorter and {**known, "message": ""} == {**end, "message": ""}
 
@@ -256,7 +267,7 @@ def _container_change(old: Json, new: Json) -> Iterator[str]:
     was, now = old.get("restartCount", 0), new.get("restartCount", 0)
     if now < was:
         yield "restartCount went back"
-    began, begins = old.get("state", {}).get("running"), new.get("state", {}).get("running")
+    began, begins = (of.get("state", {}).get("running") for of in (old, new))
     if now == was and began and begins and began != begins:
         yield "began twice with one restartCount"
     if now == was and "terminated" in old.get("state", {}) and begins:
@@ -279,7 +290,7 @@ def _container_change(old: Json, new: Json) -> Iterator[str]:
     if now == was + 1 and one and last != one and not ("waiting" in new.get("state", {}) and last == other):
         yield "the end of the attempt before is not in lastState"
     changed = last != (old.get("lastState") or {}).get("terminated", {}).get("containerID")
-    if now == was and changed and last != one and "terminated" not in new.get("state", {}):
+    if now == was and changed and last not in (one, other) and "terminated" not in new.get("state", {}):  # `other`: ended unseen
         yield "lastState has changed without a restart"
 
 

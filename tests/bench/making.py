@@ -26,7 +26,9 @@ _ORDER = tuple(Reaches)
 
 @dataclass
 class Making:
-    """`volumes` are by name, without it. `root`: where things can be mounted on its handler."""
+    """`volumes` are by name, without it. `root`: where things can be mounted on its handler. `writes`: an init container leaves a
+    file of variables (see env_file). `together`: the end of one container may restart all.
+    """
 
     draw: st.DrawFn
     images: Mapping[str, str]
@@ -36,6 +38,8 @@ class Making:
     reaches: Reaches = Reaches.RUNNING
     truths: dict[str, Truth] = field(default_factory=dict)
     volumes: dict[str, Json] = field(default_factory=dict)
+    writes: bool = False
+    together: bool = False
 
     @property
     def spec(self) -> Json:
@@ -49,6 +53,12 @@ class Making:
     @property
     def own_network(self) -> bool:
         return not self.spec.get("hostNetwork")
+
+    def host_port(self, container: str) -> int:
+        """One that no other container has while this one is there."""
+        kind, index = container.rstrip("012"), int(container[-1])
+        number = int(self.name.rpartition("-")[2])
+        return 20000 + number % 1000 * 9 + 3 * ("c", "side", "init").index(kind) + index
 
     def come_to(self, what: Reaches) -> None:
         """No further than that."""

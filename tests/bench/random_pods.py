@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.bench import features, pod_features, programs, troubles
+from tests.bench import env_file, features, pod_features, programs, troubles, volumes
 from tests.bench.making import Making, Reaches
 from tests.bench.programs import Truth
 from tests.integration.build import container, pod
@@ -37,7 +37,10 @@ class Treatment:
 
 @dataclass(frozen=True, slots=True)
 class Case:
+    """`beside`: persistent volumes that are there for this Pod alone."""
+
     pod: Json
+    beside: tuple[Json, ...]
     treatment: Treatment
     reaches: Reaches
     truths: Mapping[str, Truth]
@@ -70,11 +73,13 @@ def cases(draw: st.DrawFn, name: str, images: Mapping[str, str]) -> Case:
     pod_features.decorate(making)
     spec["initContainers"] = [_init(making, index) for index in range(draw(st.sampled_from((0, 0, 0, 1, 2, 3))))]
     spec["containers"] = [_regular(making, index) for index in range(draw(st.sampled_from((1, 1, 1, 2, 3))))]
+    if making.writes:
+        spec["initContainers"].insert(0, env_file.writer(making))
     troubles.perhaps(making)
     for each in (*spec["initContainers"], *spec["containers"]):
         _settle(making, each)
     spec["volumes"] = [{"name": kind, **volume} for kind, volume in making.volumes.items()]
-    return Case(making.of, _treatment(making), making.reaches, making.truths)
+    return Case(making.of, volumes.beside(making), _treatment(making), making.reaches, making.truths)
 
 
 def _regular(making: Making, index: int) -> Json:
@@ -122,10 +127,11 @@ def _init(making: Making, index: int) -> Json:
 def _settle(making: Making, of: Json) -> None:
     """What is known of a container once all of its Pod is drawn; and the line that bears witness of its starts."""
     name = of["name"]
-    if making.spec.get("activeDeadlineSeconds"):
+    if making.spec.get("activeDeadlineSeconds") or making.together:
         making.disturb(name)
     policy = of.get("restartPolicy", making.spec["restartPolicy"])
-    truth = replace(making.truths[name], once=policy == "Never" and not of.get("restartPolicyRules"))
+    once = policy == "Never" and not of.get("restartPolicyRules") and not making.together
+    truth = replace(making.truths[name], once=once)
     if making.handler == "nixos" or not truth.witnessed:
         making.truths[name] = replace(truth, witnessed=False)
         return

@@ -21,16 +21,18 @@ from tests.bench.mishaps import Mishaps
 from tests.bench.programs import FOLDER
 from tests.bench.random_pods import Case
 from tests.bench.story import Story
+from tests.bench.volumes import NAMESPACE
 from tests.integration.build import snapshots, wait_as_before
 from tests.lab.lab import Lab
 from tests.lab.shell import LabError, wait_for
+from tests.lab.vknixproc import NODE
 from vknix.errors import VknixError
 from vknix.kube import auth
 from vknix.kube.client import Client
 from vknix.node import first
 
-NAMESPACE = "soak"
 _PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+_VOLUMES = "/api/v1/persistentvolumes"
 _PATCH = "application/strategic-merge-patch+json"
 _BUGS = ("a bug in the work on this Pod", "Traceback (most recent call last)")
 _CLASSES = ("nspawn", "unit", "nixos", "nobody-has-it")
@@ -79,6 +81,8 @@ async def _one(client: Client, story: Story, case: Case, run: Run) -> list[str]:
     """What was wrong."""
     name, treatment, plan = case.pod["metadata"]["name"], case.treatment, run.plan
     began, found = time.monotonic(), []
+    for each in case.beside:
+        await client.request("POST", _VOLUMES, body=json.dumps(each).encode())
     await client.request("POST", _PODS, body=json.dumps(case.pod).encode())
     if treatment.until == "made":
         await story.until(name, lambda pod: True, timeout_s=_REACHED_S)
@@ -96,6 +100,8 @@ async def _one(client: Client, story: Story, case: Case, run: Run) -> list[str]:
     if not await story.until_gone(name, timeout_s=grace + _GONE_S + plan.patience_s):
         found.append(f"not gone {_GONE_S + plan.patience_s:.0f} s after its grace")
         await story.until_gone(name, timeout_s=90)
+    for each in case.beside:
+        await client.request("DELETE", f"{_VOLUMES}/{each['metadata']['name']}")
     return found
 
 
@@ -175,10 +181,12 @@ def _prepare(lab: Lab) -> None:
     account = ("get", "serviceaccount", "default", f"--namespace={NAMESPACE}")
     wait_for(lambda: lab.kubectl(*account, check=False).returncode == 0, "the namespace has an account", timeout_s=30)
     classes = [{"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": of}, "handler": of} for of in _CLASSES]
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [*volumes.OBJECTS, *classes]})
+    there = volumes.objects(NODE, lab.hosts[0].name)
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [*there, *classes]})
+    lab.kubectl("delete", "persistentvolumes", f"--selector={NAMESPACE}=one", "--timeout=60s")
     lab.kubectl("apply", f"--namespace={NAMESPACE}", "--filename=-", input=text)
     for host in lab.hosts:
-        host.run(f"rm -rf {FOLDER}; mkdir -m 0777 {FOLDER}")
+        host.run(f"rm -rf {FOLDER}; mkdir -m 0777 {FOLDER}; mkdir -p -m 0777 {volumes.LOCAL}")
 
 
 def _begun(lab: Lab) -> dict[str, dict[str, dict[str, int]]]:

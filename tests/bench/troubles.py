@@ -22,6 +22,22 @@ def _env(source: Json) -> Trouble:
     return trouble
 
 
+def _file(making: Making, main: Json) -> Reaches:
+    """Which nobody has written."""
+    ref = {"volumeName": "trouble", "path": "absent", "key": "X", "optional": True}
+    main.setdefault("env", []).append({"name": "X", "valueFrom": {"fileKeyRef": ref}})
+    making.volumes["trouble"] = {"emptyDir": {}}
+    return Reaches.HELD
+
+
+def _protocol(making: Making, main: Json) -> Reaches:
+    """Of a host's port."""
+    if not making.own_network:
+        return making.reaches
+    main["ports"] = [{"containerPort": 8080, "hostPort": making.host_port(main["name"]), "protocol": "SCTP"}]
+    return Reaches.REFUSED
+
+
 def _volume(source: Json, reaches: Reaches = Reaches.HELD) -> Trouble:
     def trouble(making: Making, main: Json) -> Reaches:
         making.volumes["trouble"] = source
@@ -95,6 +111,8 @@ def _no_class(making: Making, main: Json) -> Reaches:
 TROUBLES: Mapping[str, Trouble] = {
     "no secret": _env({"secretKeyRef": {"name": "absent", "key": "x"}}),
     "no key": _env({"configMapKeyRef": {"name": "map", "key": "absent"}}),
+    "no file": _file,
+    "protocol": _protocol,
     "no map": _volume({"configMap": {"name": "absent"}}),
     "no item": _volume({"secret": {"secretName": "hidden", "items": [{"key": "absent", "path": "x"}]}}),
     "no folder": _volume({"hostPath": {"path": "/no/such/folder", "type": "Directory"}}),

@@ -168,6 +168,34 @@ def test_a_message_may_become_shorter() -> None:
     assert kubelet_rules.broken((NEW, UP, long, short)) == []
 
 
+def ruled(of: Json) -> Json:
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [3]}}]
+    return {**of, "spec": {**of["spec"], "containers": [{"name": "main", "restartPolicy": "Never", "restartPolicyRules": rules}]}}
+
+
+def test_a_container_may_be_restarted_with_all_others_where_a_rule_says_so() -> None:
+    """It counts as if it had not run."""
+    reason = {"reason": "RestartingAllContainers"}
+    past = {"terminated": {**end(3, 0)["terminated"], **reason, "exitCode": 137}}
+    waits = pod("Running", container({"waiting": reason}, restarts=1, last=past), true=CONDITIONS[:3])
+    again = pod("Running", container(running(1), number=1, restarts=1, last=past, up=True))
+    assert kubelet_rules.broken([ruled(of) for of in (NEW, UP, DOWN, waits, again)]) == []
+    begins = pod("Pending", container({"waiting": {"reason": "PodInitializing"}}, restarts=1, last=past), true=CONDITIONS[:3])
+    assert kubelet_rules.broken([ruled(of) for of in (NEW, UP, DOWN, waits, begins, again)]) == []
+    assert kubelet_rules.broken([ruled(of) for of in (NEW, UP, DOWN, waits, WAITS)]) == []  # it has begun and ended unseen
+    found = kubelet_rules.broken((NEW, UP, DOWN, waits, again))
+    assert found == [
+        "main: waits for 'RestartingAllContainers'",
+        "main: was restarted with all others, and no rule says so",
+    ]
+
+
+def test_words_of_the_scheduler_are_not_a_kubelets() -> None:
+    words = [{"type": "PodScheduled", "status": "False", "lastTransitionTime": at(second)} for second in (1, 2)]
+    unbound = [{**NEW, "status": {"phase": "Pending", "conditions": [word]}} for word in words]
+    assert kubelet_rules.broken((*unbound, NEW, UP)) == []
+
+
 def test_a_container_that_backs_off_has_not_ended_again() -> None:
     wanted = pod("Running", container(end(3, 1), number=1, restarts=1, last=end(3, 0)), true=CONDITIONS[:3])
     assert kubelet_rules.broken((WAITS, wanted)) == ["main: backed off, and has ended again"]

@@ -30,7 +30,7 @@ def test_each_number_is_a_pod_of_its_own_and_always_the_same() -> None:
 def refusal(of: Case) -> Refused | None:
     asked = of.pod["spec"].get("runtimeClassName", "")
     try:
-        fields.check(of.pod["spec"], Handler(asked) if asked in list(Handler) else Handler.NSPAWN)
+        fields.check(of.pod["spec"], Handler(asked) if asked in {each.value for each in Handler} else Handler.NSPAWN)
     except Refused as refused:
         return refused
     return None
@@ -50,6 +50,32 @@ def test_what_is_to_be_refused_is() -> None:
 @pytest.mark.parametrize("handler", ["nspawn", "unit", "nixos"])
 def test_all_handlers_are_asked_for(handler: str) -> None:
     assert sum(each.pod["spec"].get("runtimeClassName") == handler for each in cases()) > MANY // 50
+
+
+def test_what_one_pod_alone_can_have_is_its_own() -> None:
+    ports = [
+        port["hostPort"]
+        for each in cases()
+        for of in (*each.pod["spec"]["containers"], *each.pod["spec"]["initContainers"])
+        for port in of.get("ports", ())
+        if "hostPort" in port
+    ]
+    volumes_beside = [of["metadata"]["name"] for each in cases() for of in each.beside]
+    assert len(set(ports)) == len(ports) > MANY // 50
+    assert len(set(volumes_beside)) == len(volumes_beside) > MANY // 50
+
+
+def test_what_restarts_all_disturbs_all() -> None:
+    ruled = [each for each in cases() if "RestartAllContainers" in json.dumps(each.pod)]
+    assert len(ruled) > MANY // 50
+    mine = [truth for each in ruled for name, truth in each.truths.items() if name != "look"]  # an ephemeral one takes no part
+    assert all(truth.disturbed and not truth.once for truth in mine)
+
+
+def test_file_of_variables_is_written_first() -> None:
+    asking = [each for each in cases() if '"key": "SAID"' in json.dumps(each.pod)]
+    assert len(asking) > MANY // 50
+    assert {each.pod["spec"]["initContainers"][0]["name"] for each in asking} == {"writes"}
 
 
 @pytest.mark.parametrize("volume", sorted(volumes.KINDS))
