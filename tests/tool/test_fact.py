@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tool.conftest import Unit
+from tests.tool.conftest import ROOT_USER, Unit
 
 KILLED = "Container vktest terminated by signal KILL.\n"
 EXECV = "execv(/nope) failed: No such file or directory\n"
@@ -67,6 +67,36 @@ def test_a_signal_that_run_knows_of_needs_no_journal(unit: Unit) -> None:
     (unit.at / "run").write_text((unit.at / "run").read_text().removesuffix(" 0\n") + " 15\n")
     unit.journal(KILLED)
     assert unit.fact("exit-code", "exited", "143")["signal"] == "15"
+
+
+LIE = "vktool: can't mount the volume for /x: No such device\n"
+
+
+@pytest.mark.parametrize("said", [LIE, EXECV, STAT], ids=["as vktool", "as nspawn for a program", "as nspawn"])
+def test_words_of_a_program_that_ran_are_its_own(unit: Unit, said: str) -> None:
+    unit.boot("sh", "-c", f'printf "{said}" >&2; exit 1')
+    assert unit.fact("exit-code", "exited", "1")["signal"] == ""
+
+
+@pytest.mark.parametrize("said", [LIE, STAT], ids=["as vktool", "as nspawn"])
+def test_words_of_a_service_are_its_own_also_in_the_journal(unit: Unit, said: str) -> None:
+    with unit.serve(ROOT_USER, "sh", "-c", f'printf "{said}" >&2; exit 1') as process:
+        process.communicate(timeout=60)
+    unit.journal(said)
+    assert unit.fact("exit-code", "exited", "1")["signal"] == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "before", "message"),
+    [
+        pytest.param("no-such-program", "", 'vktool: exec: "no-such-program": executable file not found in $PATH', id="by init"),
+        pytest.param("true", f'printf "{LIE}" >&2; exit 1;', LIE.strip(), id="before init"),
+    ],
+)
+def test_what_kept_a_program_from_running_is_told(unit: Unit, program: str, before: str, message: str) -> None:
+    unit.journal(unit.boot(program, before=before))
+    fact = unit.fact("exit-code", "exited", "1")
+    assert (fact["signal"], base64.b64decode(fact["message"]).decode()) == ("START", message)
 
 
 def test_it_asks_for_more_time_than_the_grace_of_a_pod_may_be(unit: Unit) -> None:

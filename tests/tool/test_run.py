@@ -87,8 +87,8 @@ def test_the_supervisor_and_the_child_have_cgroups_of_their_own(unit: Unit) -> N
 def test_run_file_names_attempt_invocation_start_and_cgroup(unit: Unit) -> None:
     unit.facts.write_text("{}\n{}\n")
     unit.sh("exit 0")
-    number, invocation, started, cgroup, *_ = (unit.at / "run").read_text().split()
-    assert (number, invocation, cgroup) == ("2", "id-1", f"/{unit.cgroup.name}")
+    number, invocation, started, cgroup, _, began, _ = (unit.at / "run").read_text().split()
+    assert (number, invocation, cgroup, began) == ("2", "id-1", f"/{unit.cgroup.name}", "0")
     assert int(started) == pytest.approx(unit.log(2).stat().st_mtime_ns, abs=60e9)
 
 

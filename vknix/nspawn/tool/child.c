@@ -109,7 +109,7 @@ bool is_service(char **argv)
     return strcmp(argv[0], "service") == 0;
 }
 
-noreturn void become_child(char **argv, const char *unit, const int *stdio, const struct passed *passed)
+noreturn void become_child(char **argv, const char *unit, const int *stdio, const struct passed *passed, int word)
 {
     char supervisor[PATH_MAX], procs[PATH_MAX];
     int journal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, HIGH);
@@ -123,7 +123,7 @@ noreturn void become_child(char **argv, const char *unit, const int *stdio, cons
     if (dup2(stdio[0], STDIN_FILENO) == STDIN_FILENO && dup2(stdio[1], STDOUT_FILENO) == STDOUT_FILENO &&
         dup2(stdio[2], STDERR_FILENO) == STDERR_FILENO) {
         if (is_service(argv))
-            become_service(argv + 1, unit, journal);
+            become_service(argv + 1, unit, word);
         place_passed(passed);
         if ((mkdir(supervisor, 0755) == 0 || errno == EEXIST) && poke(procs, "0") == 0)
             execvp(argv[1], argv + 1);

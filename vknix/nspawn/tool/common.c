@@ -136,7 +136,8 @@ int load_attempt(const char *file, struct attempt *out)
     if (slurp(file, text, sizeof text) < 0)
         return -1;
     *out = (struct attempt){0};
-    if (sscanf(text, "%ld %63s %lld %4095s %d %d", &out->number, out->id, &out->started_ns, out->cgroup, &out->child, &out->signal) >= 4)
+    if (sscanf(text, "%ld %63s %lld %4095s %d %d %d", &out->number, out->id, &out->started_ns, out->cgroup, &out->child, &out->began,
+               &out->signal) >= 4)
         return 0;
     errno = EINVAL;
     return -1;
@@ -150,8 +151,8 @@ int save_attempt(const char *file, const struct attempt *attempt)
     int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -1;
-    int rc = dprintf(fd, "%ld %s %lld %s %d %d\n", attempt->number, attempt->id, attempt->started_ns, attempt->cgroup, (int)attempt->child,
-                     attempt->signal);
+    int rc = dprintf(fd, "%ld %s %lld %s %d %d %d\n", attempt->number, attempt->id, attempt->started_ns, attempt->cgroup,
+                     (int)attempt->child, attempt->began, attempt->signal);
     close(fd);
     return rc < 0 ? -1 : rename(fresh, file);
 }

@@ -85,8 +85,8 @@ static void set_not_started(struct end *end, const char *line)
     memcpy(end->message, line, end->message_size);
 }
 
-/* What nspawn and `run` said in the journal. `silent`: the container has said nothing. */
-static void read_journal(struct end *end, const char *text, bool silent)
+/* What nspawn and `run` said in the journal. `began`: the program has run. `silent`: the container has said nothing. */
+static void read_journal(struct end *end, const char *text, bool began, bool silent)
 {
     static const char killed[] = " terminated by signal ";
 
@@ -95,14 +95,16 @@ static void read_journal(struct end *end, const char *text, bool silent)
         if (name && name < line + strcspn(line, "\n")) {
             name += strlen(killed);
             snprintf(end->signal, sizeof end->signal, "%.*s", (int)strcspn(name, ".\n"), name);
-        } else if (strncmp(line, "vktool: ", 8) == 0 || (silent && !*end->signal && strncmp(line, "Failed to ", 10) == 0))
+        } else if (!began && (strncmp(line, "vktool: ", 8) == 0 ||
+                              (silent && !*end->signal && strncmp(line, "Failed to ", 10) == 0)))
             set_not_started(end, line);
     }
 }
 
-/* nspawn exits 1 after `exit 1`, after a signal, and where the program could not start; its words tell which. A busy journal takes in
-   the last ones when `child` is gone, and no longer knows of which invocation it was. */
-static void read_verdict(struct end *end, const char *log, pid_t child)
+/* nspawn exits 1 after `exit 1`, after a signal, and where the program could not start; its words tell which, but those of a program
+   that has begun may be the same. A busy journal takes in the last ones when `child` is gone, and no longer knows of which invocation
+   it was. */
+static void read_verdict(struct end *end, const char *log, const struct attempt *attempt)
 {
     static char text[65536];
     char match[128], process[32];
@@ -113,17 +115,17 @@ static void read_verdict(struct end *end, const char *log, pid_t child)
     // Inside the container nspawn can't reach the journal, and `mount` has but its program's stderr: their last words are then the
     // only ones of the log.
     ssize_t size = slurp(log, text, sizeof text);
-    bool one_line = size > PREFIX && memchr(text, '\n', size) == text + size - 1;
+    bool one_line = !attempt->began && size > PREFIX && memchr(text, '\n', size) == text + size - 1;
     if (one_line && (strncmp(text + PREFIX, "vktool: ", 8) == 0 ||
                      (strncmp(text + PREFIX, "execv(", 6) == 0 && strstr(text, ") failed: ")))) {
         set_not_started(end, text + PREFIX);
         return;
     }
     snprintf(match, sizeof match, "_SYSTEMD_INVOCATION_ID=%s", end->id);
-    snprintf(process, sizeof process, "_PID=%d", (int)child);
+    snprintf(process, sizeof process, "_PID=%d", (int)attempt->child);
     capture(sync, text, sizeof text, deadline); // what nspawn said last may not have been taken in yet
     capture(query, text, sizeof text, deadline);
-    read_journal(end, text, size <= 0);
+    read_journal(end, text, attempt->began, size <= 0);
 }
 
 /* The last bytes that the container left in its termination log. */
@@ -265,7 +267,7 @@ int fact(int argc, char **argv)
     else if (attempt.signal)
         snprintf(end.signal, sizeof end.signal, "%d", attempt.signal);
     else if (strcmp(end.status, "1") == 0)
-        read_verdict(&end, log, attempt.child);
+        read_verdict(&end, log, &attempt);
     read_message(&end, argv[2], argv[0], attempt.number, strcmp(argv[5], "fallback") == 0);
     end.oom = ran_out_of_memory(attempt.cgroup);
     write_fact(argv[1], &end, &attempt, torn);

@@ -133,11 +133,13 @@ void take_report(struct notify *notify)
 
     if (header && header->cmsg_type == SCM_RIGHTS && notify->process < 0) {
         memcpy(&notify->process, CMSG_DATA(header), sizeof notify->process);
+        notify->heard = true;
         return;
     }
     close(notify->report);
     notify->report = -1;
-    notify->running = n == 0;
+    notify->running = n == 0 && notify->heard; // without a word, nspawn has gone before it came to `init`
+    notify->failed = n > 0;
     if (n > 0)
         write_all(STDERR_FILENO, text, n);
 }
@@ -149,15 +151,19 @@ static void say_ready(struct notify *notify)
     notify->held = false;
 }
 
-void hold_ready(struct notify *notify, pid_t child)
+void hold_ready(struct notify *notify, pid_t child, int report)
 {
-    notify->held = true;
+    notify->held = notify->heard = true;
+    notify->report = report;
     notify->leader = child;
 }
 
 void check_ready(struct notify *notify, pid_t starter)
 {
-    if (notify->held && notify->report < 0 && (notify->running || !notify->leader || program_runs(notify->leader, starter)))
+    if (!notify->held || notify->report >= 0 || notify->failed)
+        return;
+    notify->running |= notify->leader && program_runs(notify->leader, starter);
+    if (notify->running || !notify->leader)
         say_ready(notify);
 }
 

@@ -20,10 +20,10 @@ enum { DRAIN_MS = 1000, SANDBOX_MS = 30000, LOOK_MS = 1 };
 
 enum { OUT, ERR, TERMINAL, STREAMS };
 
-/* One attempt, from its start to its end. `starter`: see check_ready. */
+/* One attempt, from its start to its end. */
 struct run {
     struct attempt attempt;
-    pid_t pid, starter;
+    pid_t pid;
     bool had_terminal;
     struct stream streams[STREAMS];
     struct log log;
@@ -98,7 +98,7 @@ static void set_terminal(struct run *run, int master)
 /* Starts ARGV in the cgroup `supervisor` of the unit, its input and outputs connected. A service has a terminal of the host's. */
 static void start(struct run *run, char **argv, const char *unit, const struct passed *passed)
 {
-    int out[2], err[2], slave;
+    int out[2], err[2], word[2] = {-1, -1}, slave;
     int stdio[3] = {open_input(&run->door)};
 
     make_pipe(out);
@@ -109,15 +109,21 @@ static void start(struct run *run, char **argv, const char *unit, const struct p
         set_terminal(run, own_terminal(&slave));
         stdio[0] = stdio[1] = stdio[2] = slave;
     }
+    if (is_service(argv) && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, word) < 0)
+        die(1, "socketpair: %m");
     run->pid = fork();
     if (run->pid < 0)
         die(1, "fork: %m");
     if (run->pid == 0)
-        become_child(argv, unit, stdio, passed);
+        become_child(argv, unit, stdio, passed, word[1]);
     close(stdio[0]);
     close(out[1]);
     close(err[1]);
     close_passed(passed);
+    if (is_service(argv)) {
+        close(word[1]);
+        hold_ready(&run->notify, run->pid, word[0]);
+    }
     run->streams[OUT].fd = out[0];
     run->streams[ERR].fd = err[0];
 }
@@ -201,7 +207,7 @@ static int supervise(struct run *run, int signals)
             finish_lines(run);
             greet(&run->door, run->attempt.number, log_end(&run->log));
         }
-        check_ready(&run->notify, run->starter);
+        check_ready(&run->notify, run->pid);
         if (fds[SIGNALS].revents && take_signal(signals, run->pid, &status))
             deadline = monotonic_ms() + DRAIN_MS;
     }
@@ -281,12 +287,10 @@ int run(int argc, char **argv)
     start(&run, argv + 7, unit, &passed);
     run.attempt.child = run.pid;
     save_attempt(argv[5], &run.attempt);
-    run.starter = is_service(argv + 7) ? getpid() : run.pid;
     run.had_terminal = run.door.terminal >= 0;
-    if (is_service(argv + 7))
-        hold_ready(&run.notify, run.pid);
     int status = end_notify(&run.notify, supervise(&run, signals), &run.attempt.signal);
-    if (run.attempt.signal)
+    run.attempt.began = run.notify.running;
+    if (run.attempt.signal || run.attempt.began)
         save_attempt(argv[5], &run.attempt);
     if (run.log.lost)
         dprintf(STDERR_FILENO, "%lld bytes of output were lost: the log can't be written\n", run.log.lost);

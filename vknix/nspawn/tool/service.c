@@ -39,9 +39,9 @@ static void join_network(const struct report *report, const char *file)
         fail(report, NOT_ENTERED, "the Pod's network: %s: %m", file);
 }
 
-noreturn void become_service(char **words, const char *unit, int journal)
+noreturn void become_service(char **words, const char *unit, int word)
 {
-    const struct report report = {.fd = journal, .code = 1, .mark = "vktool:"};
+    const struct report report = {.fd = word, .code = 1, .mark = "vktool:"};
     static struct identity who;
     char payload[PATH_MAX], procs[PATH_MAX];
 

@@ -43,14 +43,15 @@ struct segment {
 
 enum { SEGMENTS = 1024 };
 
-/* The `run` file: the attempt that runs now. `child`: nspawn, once it is there. `signal`: what has ended it, where `run` knows. */
+/* The `run` file: the attempt that runs now. `child`: nspawn, once it is there. Once it has ended, as far as `run` knows: `began`: its
+   program has run; `signal`: what has ended it. */
 struct attempt {
     long number;
     char id[64];
     long long started_ns;
     char cgroup[PATH_MAX];
     pid_t child;
-    int signal;
+    int began, signal;
 };
 
 /* Between nspawn and systemd: `held` is a READY that nspawn has said and systemd has not heard; `fd` -1 where nobody listens. */
@@ -60,9 +61,10 @@ struct notify {
     socklen_t systemd_size;
     pid_t leader;
     bool held;
-    int report; // from `init`: its end says that the program runs; -1 where there is no `init`, or it has spoken
+    int report; // from `init` or a service to be: its end says that the program runs; -1 where there is none, or it has spoken
+    bool heard, failed; // who reports is there; has said why the program does not run
     int process; // a pidfd of the machine's first process, from `init`; -1 without
-    bool running;
+    bool running; // the program, for all that is known
     const char *unit, *run_file; // of the container whose last limits come into force with READY
 };
 
@@ -209,8 +211,8 @@ noreturn void become_command(const struct report *report, const struct identity 
 /* Is the program, and ends as it, where ARGV is a `tar` or a `test -d`; else returns. */
 void stand_in(char **argv);
 /* Becomes the program of a service of the host, in the unit's cgroup `payload`: WORDS are IDENTITY COMMAND NETNS. What goes wrong is
-   one line on `journal`, and exit 1. */
-noreturn void become_service(char **words, const char *unit, int journal);
+   one line on `word`, and exit 1. */
+noreturn void become_service(char **words, const char *unit, int word);
 /* Makes `root` a fresh copy of the directory `skeleton`, on top of the image that the file `skeleton`.image names, if it is there;
    what was in `root` is gone. Owners count from `base`. Dies where it can't. */
 void fresh_root(const char *root, const char *skeleton, uid_t base);
@@ -227,8 +229,9 @@ void open_namespaces(struct passed *passed, const char *runfile, const char *sha
 void close_passed(const struct passed *passed);
 /* Whether ARGV, as `run` takes it, is a service to become: it follows the word `service`. */
 bool is_service(char **argv);
-/* Becomes ARGV as `run` takes it, in the cgroup `supervisor` of the unit: what follows `--` is executed. */
-noreturn void become_child(char **argv, const char *unit, const int *stdio, const struct passed *passed);
+/* Becomes ARGV as `run` takes it, in the cgroup `supervisor` of the unit: what follows `--` is executed. `word`: where a service to be
+   says why it is none. */
+noreturn void become_child(char **argv, const char *unit, const int *stdio, const struct passed *passed, int word);
 /* Ends this process as a wait status says. */
 noreturn void end_as(int status);
 /* Sends a message to systemd, where it listens. */
@@ -239,11 +242,11 @@ void prepare_limits(const char *unit, const char *run_file);
 void finish_limits(const char *unit, const char *run_file);
 /* Puts a socket of its own in place of systemd's, for the child to come. */
 void open_notify(struct notify *notify, const char *unit, const char *run_file);
-/* This process says for its child that it is ready, once it runs. */
-void hold_ready(struct notify *notify, pid_t child);
+/* This process says for its child, which has the other end of `report`, that it is ready, once its program runs. */
+void hold_ready(struct notify *notify, pid_t child, int report);
 /* Takes one message from it. */
 void take_notify(struct notify *notify);
-/* Takes a word of `init`: who it is, then that the program runs, or why it does not, which goes to the journal. */
+/* Takes a word of who reports: who it is, then that the program runs, or why it does not, which goes to the journal. */
 void take_report(struct notify *notify);
 /* Passes a held READY on once the machine's program runs, which is when it is not what `starter` is. */
 void check_ready(struct notify *notify, pid_t starter);
