@@ -9,6 +9,7 @@ import aiohttp
 from aiohttp import WSMsgType
 
 from tests.kubelet.spdy_client import READ, raw
+from tests.kubelet.test_websocket_exec import transport_of
 from tests.kubelet.world import Kubelet
 from vknix.kubelet import spdy
 
@@ -34,7 +35,10 @@ class Pair:
 
 
 class ForwardClient:
-    def __init__(self, send: Callable[[bytes], Awaitable[None]], receive: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(
+        self, transport: asyncio.WriteTransport, send: Callable[[bytes], Awaitable[None]], receive: Callable[[], Awaitable[bytes]]
+    ) -> None:
+        self.transport = transport
         self.spdy = spdy.Connection(client=True)
         self.pairs: dict[int, Pair] = {}
         self.closed = False
@@ -105,7 +109,7 @@ async def over_spdy(kubelet: Kubelet, _http: aiohttp.ClientSession) -> AsyncIter
             client.writer.write(data)
             await client.writer.drain()
 
-        yield ForwardClient(send, lambda: client.reader.read(READ))
+        yield ForwardClient(client.writer.transport, send, lambda: client.reader.read(READ))
 
 
 @asynccontextmanager
@@ -122,4 +126,4 @@ async def in_websocket(_kubelet: Kubelet, http: aiohttp.ClientSession) -> AsyncI
             message = await socket.receive()
             return message.data if message.type is WSMsgType.BINARY else b""
 
-        yield ForwardClient(send, receive)
+        yield ForwardClient(transport_of(socket), send, receive)

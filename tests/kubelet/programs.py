@@ -87,7 +87,7 @@ PROGRAMS: Mapping[str, Program] = {
 }
 
 
-ECHO, GREET, REFUSED, LOST, DEAF, BUG, POUR = 7, 13, 9, 10, 11, 12, 19
+ECHO, GREET, REFUSED, LOST, DEAF, BUG, POUR, FLOOD = 7, 13, 9, 10, 11, 12, 19, 20
 
 
 @dataclass(slots=True)
@@ -95,15 +95,20 @@ class Connection:
     """provider.Duplex to a program that is named by its port."""
 
     port: int
+    flood: asyncio.Event
     pending: bytes = b""
     ended: bool = False
+    taken: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def read(self, limit: int) -> bytes:
         if self.port == GREET:
             data, self.pending = self.pending, b""
             return data
-        if self.port == POUR:
+        if self.port == FLOOD:
+            await self.flood.wait()
+            self.taken += 1
+        if self.port == POUR or self.taken in range(1, 20):
             return bytes(limit)
         while not self.pending and not self.ended:
             self.news.clear()
@@ -134,6 +139,7 @@ class Programs:
     asked: list[AttachRequest | ExecRequest | JournalQuery | LogOptions] = field(default_factory=list)
     journals: dict[str, bytes | Exception] = field(default_factory=dict)
     started: asyncio.Event = field(default_factory=asyncio.Event)
+    flood: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
     away: bool = False
@@ -179,7 +185,7 @@ class Programs:
             raise RuntimeError("secret detail")
         self.running += 1
         try:
-            yield Connection(port, b"welcome" if port == GREET else b"")
+            yield Connection(port, self.flood, b"welcome" if port == GREET else b"")
         finally:
             self.running -= 1
 

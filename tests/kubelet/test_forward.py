@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -10,9 +11,9 @@ import aiohttp
 import pytest
 
 from tests.kubelet.forward_client import PATH, ForwardClient, Pair, in_websocket, over_spdy
-from tests.kubelet.programs import BUG, DEAF, ECHO, GREET, LOST, POUR, REFUSED
+from tests.kubelet.programs import BUG, DEAF, ECHO, FLOOD, GREET, LOST, POUR, REFUSED
 from tests.kubelet.spdy_client import raw
-from tests.kubelet.test_websocket_exec import messages
+from tests.kubelet.test_websocket_exec import messages, transport_of
 from tests.kubelet.world import UID, Kubelet
 from vknix.kubelet import forwarding, spdy, spdy_forward
 
@@ -131,6 +132,31 @@ async def test_a_client_that_goes_closes_all(kubelet: Kubelet, http: aiohttp.Cli
                 await echoed(client, b"x")
             deaf = await client.open(DEAF)
             await client.send(deaf, bytes(1000))
+        await until_none_run(kubelet)
+
+
+def vanish(transport: asyncio.WriteTransport) -> None:
+    """Its kernel answers all that comes by RST, from the loop's next round on."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+async def test_a_client_that_vanishes_is_not_written_to(client: ForwardClient, kubelet: Kubelet) -> None:
+    """However much there is to be written just then: asyncio warns of each write to what it knows to be lost."""
+    for _ in range(10):
+        await client.open(FLOOD)
+    await until_none_run(kubelet, but=10)
+    vanish(client.transport)
+    kubelet.provider.flood.set()
+    await until_none_run(kubelet)
+
+
+async def test_a_client_of_channels_that_vanishes_is_not_written_to(kubelet: Kubelet, http: aiohttp.ClientSession) -> None:
+    async with http.ws_connect(f"{PATH}?port=" + ",".join([str(FLOOD)] * 10), protocols=("v4.channel.k8s.io",)) as socket:
+        for _ in range(20):
+            await socket.receive_bytes()
+        vanish(transport_of(socket))
+        kubelet.provider.flood.set()
         await until_none_run(kubelet)
 
 

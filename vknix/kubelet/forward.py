@@ -51,10 +51,11 @@ async def _serve_tunnel(request: web.Request, forwarder: Forwarder) -> web.Strea
         session: SpdyForward
         wire = Tunnel(TUNNEL, lambda data: session.receive(data))
         session = SpdyForward(wire, forwarder, tasks)
-        await wire.start(request)
+        await wire.socket.start(request)
         await _run(session, wire.run(), tasks)
-        await wire.close()
-    return wire.socket
+        await wire.socket.response.close()
+        wire.socket.close()
+    return wire.socket.response
 
 
 async def _run(session: SpdyForward, end: Awaitable[object], tasks: asyncio.TaskGroup) -> None:

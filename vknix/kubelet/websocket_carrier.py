@@ -1,18 +1,13 @@
-"""An exec session over a WebSocket, by aiohttp's own. The messages are those of channels.py."""
+"""An exec session over a WebSocket. The messages are those of channels.py."""
 
 import asyncio
-from typing import Final
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from vknix.kubelet.channels import Channel, ChannelError, Closed, Input, Outcome, Protocol, decode, document, encode
-from vknix.kubelet.peer import FAREWELL_S, watch_peer
+from vknix.kubelet.peer import watch_peer
 from vknix.kubelet.streams import ClientStreams, Inbox, Run
-
-MAX_MESSAGE: Final = 4 * 1024 * 1024
-
-_PONG = b"\x8a\x00"  # a whole frame, empty and unasked for (RFC 6455, 5.5.3)
-_PIECE = 48 * 1024  # of one channel, before another has its turn; divides by 3, so that base64 needs no padding in between
+from vknix.kubelet.websocket import PIECE, WebSocket
 
 
 class _ClientGoneError(Exception):
@@ -30,45 +25,43 @@ async def serve_websocket(request: web.Request, protocol: Protocol, wanted: froz
             outcome = await run(carrier.streams)
             await carrier.tell(outcome)
             receive.cancel()
-            await carrier.socket.close()
+            await carrier.socket.response.close()
             watch.cancel()
     except* _ClientGoneError:
         pass
     finally:
-        carrier.close()
-    return carrier.socket
+        carrier.socket.close()
+    return carrier.socket.response
 
 
 class WebSocketCarrier:
-    transport: asyncio.Transport  # from start on
-
     def __init__(self, protocol: Protocol, wanted: frozenset[Channel]) -> None:
-        named = (protocol.name,) if protocol.name else ()
-        self.socket = web.WebSocketResponse(
-            timeout=FAREWELL_S, protocols=named, compress=False, max_msg_size=MAX_MESSAGE, decode_text=False
-        )
+        self.socket = WebSocket(protocol.name)
         self._protocol = protocol
         self._wanted = wanted
         self._room = asyncio.Event()
         self._room.set()
         self._inbox = Inbox(on_full=self._room.clear, on_room=self._room.set)
         self.streams = ClientStreams(wanted, self.send, self._inbox)
-        self._loop = asyncio.get_running_loop()
-        self.last_active = self._loop.time()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self.socket.transport
+
+    @property
+    def last_active(self) -> float:
+        return self.socket.last_active
 
     async def start(self, request: web.Request) -> None:
-        await self.socket.prepare(request)
-        if request.transport is None:
-            raise ConnectionResetError("the client has gone")
-        self.transport = request.transport
+        await self.socket.start(request)
         # Some clients wait for a first message before they send anything.
         lowest = min(self._wanted & {Channel.STDOUT, Channel.STDERR}, default=Channel.ERROR)
         await self._message(lowest, b"")
 
     async def send(self, channel: Channel, data: bytes) -> None:
-        for start in range(0, len(data), _PIECE):
-            await self._message(channel, data[start : start + _PIECE])
-            self.last_active = self._loop.time()
+        for start in range(0, len(data), PIECE):
+            await self._message(channel, data[start : start + PIECE])
+            self.socket.touch()
 
     async def tell(self, outcome: Outcome) -> None:
         self.transport.set_write_buffer_limits(high=0)  # so that closing waits until all is written
@@ -77,28 +70,19 @@ class WebSocketCarrier:
             await self._message(Channel.ERROR, status)
 
     def nudge(self) -> None:
-        """It also keeps a client alive whose own pings are not answered now: client-go waits 61 s for a pong."""
-        if self._inbox.is_full and not self.transport.is_closing() and self.transport.get_write_buffer_size() < _PIECE:
-            self.transport.write(_PONG)
-
-    def close(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
-        self._loop.call_later(FAREWELL_S, self.transport.abort)  # nothing, where it has closed by then
+        if self._inbox.is_full:
+            self.socket.nudge()
 
     async def receive(self) -> None:
         """Reads on for ever: raises _ClientGoneError when the client has closed, or broken the rules."""
-        while True:
-            message = await self.socket.receive()
-            if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
-                raise _ClientGoneError
-            self.last_active = self._loop.time()
+        while (message := await self.socket.receive()) is not None:
             try:
-                self._handle(decode(self._protocol, message.data))
+                self._handle(decode(self._protocol, message[1]))
             except ChannelError as error:
-                await self.socket.close(code=1002, message=str(error).encode())
+                await self.socket.refuse(str(error))
                 raise _ClientGoneError from error
             await self._room.wait()
+        raise _ClientGoneError
 
     def _handle(self, event: Input | Closed | None) -> None:
         match event:
@@ -110,11 +94,4 @@ class WebSocketCarrier:
                 pass
 
     async def _message(self, channel: Channel, payload: bytes) -> None:
-        message = encode(self._protocol, channel, payload)
-        try:
-            if self._protocol.base64:
-                await self.socket.send_str(message.decode("ascii"))
-            else:
-                await self.socket.send_bytes(message)
-        except ConnectionResetError:
-            await asyncio.sleep(0)  # the client has gone: `receive`, or aiohttp, ends the session
+        await self.socket.send(encode(self._protocol, channel, payload), text=self._protocol.base64)

@@ -11,17 +11,14 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from vknix.kubelet.forwarding import Forwarder
-from vknix.kubelet.peer import FAREWELL_S, watch_peer
+from vknix.kubelet.peer import watch_peer
 from vknix.kubelet.streams import Inbox
-from vknix.kubelet.wire import MAX_MESSAGE
+from vknix.kubelet.websocket import PIECE, WebSocket
 
 PROTOCOLS: Final = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io", "")
-
-_PONG = b"\x8a\x00"  # see websocket_carrier
-_PIECE = 48 * 1024  # divides by 3, so that base64 needs no padding in between
 
 
 class _OverError(Exception):
@@ -49,7 +46,7 @@ def encode(channel: int, payload: bytes, *, as_base64: bool) -> bytes:
 async def serve_channels(request: web.Request, protocol: str, ports: tuple[int, ...], forwarder: Forwarder) -> web.StreamResponse:
     """Answers 101, and ends with the last of the connections."""
     session = _Session(protocol, ports)
-    await session.start(request)
+    await session.socket.start(request)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(watch_peer(session))
@@ -59,10 +56,10 @@ async def serve_channels(request: web.Request, protocol: str, ports: tuple[int, 
                     connections.create_task(_forward(session, end, forwarder))
             raise _OverError
     except* _OverError:
-        await session.socket.close()
+        await session.socket.response.close()
     finally:
-        session.close()
-    return session.socket
+        session.socket.close()
+    return session.socket.response
 
 
 async def _forward(session: "_Session", end: "_End", forwarder: Forwarder) -> None:
@@ -87,8 +84,8 @@ class _End:
         return await self.inbox.get()
 
     async def write(self, data: bytes) -> None:
-        for start in range(0, len(data), _PIECE):
-            await self._session.send(self.channel, data[start : start + _PIECE])
+        for start in range(0, len(data), PIECE):
+            await self._session.send(self.channel, data[start : start + PIECE])
 
     async def end(self) -> None:
         self.inbox.discard()
@@ -98,26 +95,21 @@ class _End:
 
 
 class _Session:
-    transport: asyncio.Transport  # from start on
-
     def __init__(self, protocol: str, ports: Iterable[int]) -> None:
-        self._base64 = "base64" in protocol
-        named = (protocol,) if protocol else ()
-        self.socket = web.WebSocketResponse(
-            timeout=FAREWELL_S, protocols=named, compress=False, max_msg_size=MAX_MESSAGE, decode_text=False
-        )
+        self.socket = WebSocket(protocol)
         self.ends = [_End(self, port, 2 * index) for index, port in enumerate(ports)]
+        self._base64 = "base64" in protocol
         self._full: set[int] = set()
         self._room = asyncio.Event()
         self._room.set()
-        self._loop = asyncio.get_running_loop()
-        self.last_active = self._loop.time()
 
-    async def start(self, request: web.Request) -> None:
-        await self.socket.prepare(request)
-        if request.transport is None:
-            raise ConnectionResetError("the client has gone")
-        self.transport = request.transport
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self.socket.transport
+
+    @property
+    def last_active(self) -> float:
+        return self.socket.last_active
 
     def full(self, end: _End) -> None:
         self._full.add(end.channel)
@@ -129,36 +121,21 @@ class _Session:
             self._room.set()
 
     async def receive(self) -> None:
-        while True:
-            message = await self.socket.receive()
-            if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
-                raise _OverError
-            self.last_active = self._loop.time()
+        while (message := await self.socket.receive()) is not None:
             try:
-                decoded = decode(message.data, as_base64=self._base64)
+                decoded = decode(message[1], as_base64=self._base64)
             except ValueError as error:
-                await self.socket.close(code=1002, message=str(error).encode())
+                await self.socket.refuse(str(error))
                 raise _OverError from error
             if decoded is not None and decoded[0] % 2 == 0 and 0 <= decoded[0] < 2 * len(self.ends):
                 self.ends[decoded[0] // 2].inbox.put(decoded[1])
             await self._room.wait()
+        raise _OverError
 
     async def send(self, channel: int, payload: bytes) -> None:
-        message = encode(channel, payload, as_base64=self._base64)
-        try:
-            if self._base64:
-                await self.socket.send_str(message.decode("latin-1"))
-            else:
-                await self.socket.send_bytes(message)
-        except ConnectionResetError:
-            await asyncio.sleep(0)  # the client has gone: `receive`, or aiohttp, ends the session
-        self.last_active = self._loop.time()
+        await self.socket.send(encode(channel, payload, as_base64=self._base64), text=self._base64)
+        self.socket.touch()
 
     def nudge(self) -> None:
-        if self._full and not self.transport.is_closing() and self.transport.get_write_buffer_size() < _PIECE:
-            self.transport.write(_PONG)
-
-    def close(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
-        self._loop.call_later(FAREWELL_S, self.transport.abort)
+        if self._full:
+            self.socket.nudge()

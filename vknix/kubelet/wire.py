@@ -7,13 +7,12 @@ official API of aiohttp; tests/kubelet pins it.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
 from vknix.kubelet.peer import FAREWELL_S
-
-MAX_MESSAGE: Final = 4 * 1024 * 1024
+from vknix.kubelet.websocket import WebSocket
 
 _HIGH_WATER = 128 * 1024  # bytes that the client has not taken
 _FLOOD = 1024 * 1024  # answers to pings and the like that pile up unread end the connection
@@ -74,6 +73,7 @@ class Taken(asyncio.Protocol):
             self.transport.write(data)
 
     async def drain(self) -> None:
+        await asyncio.sleep(0)  # a connection that has just been lost is told to be closing in the loop's next round
         await self._writable.wait()
         self.last_active = self._loop.time()
 
@@ -117,26 +117,22 @@ class Tunnel:
     """A Wire whose bytes are the messages of a WebSocket, wherever these begin and end. `run` moves them."""
 
     def __init__(self, protocol: str, receive: Callable[[bytes], None]) -> None:
-        self.socket = web.WebSocketResponse(
-            timeout=FAREWELL_S, protocols=(protocol,), compress=False, max_msg_size=MAX_MESSAGE, decode_text=False
-        )
-        self.transport: asyncio.Transport  # from start on
+        self.socket = WebSocket(protocol)
         self._receive = receive
-        self._loop = asyncio.get_running_loop()
         self._pending: list[bytes] = []
         self._size = 0
         self._news, self._room, self._readable = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._room.set()
         self._readable.set()
         self._leaving = False
-        self.last_active = self._loop.time()
 
-    async def start(self, request: web.Request) -> None:
-        """Answers 101."""
-        await self.socket.prepare(request)
-        if request.transport is None:
-            raise ConnectionResetError("the client has gone")
-        self.transport = request.transport
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self.socket.transport
+
+    @property
+    def last_active(self) -> float:
+        return self.socket.last_active
 
     async def run(self) -> None:
         """Until the client has closed, or `leave` was called and all is sent."""
@@ -148,12 +144,8 @@ class Tunnel:
             sending.cancel()
 
     async def _receive_all(self) -> None:
-        while True:
-            message = await self.socket.receive()
-            if message.type is not WSMsgType.BINARY:
-                return
-            self.last_active = self._loop.time()
-            self._receive(message.data)
+        while (message := await self.socket.receive()) is not None and message[0] is WSMsgType.BINARY:
+            self._receive(message[1])
             if self._size > _FLOOD:
                 self.transport.abort()
             await self._readable.wait()
@@ -165,10 +157,7 @@ class Tunnel:
                 await self._news.wait()
                 continue
             data, self._pending = b"".join(self._pending), []
-            try:
-                await self.socket.send_bytes(data)
-            except ConnectionResetError:
-                return
+            await self.socket.send(data)
             self._size -= len(data)
             self._room.set()
 
@@ -182,7 +171,7 @@ class Tunnel:
 
     async def drain(self) -> None:
         await self._room.wait()
-        self.last_active = self._loop.time()
+        self.socket.touch()
 
     def pause_reading(self) -> None:
         self._readable.clear()
@@ -193,9 +182,3 @@ class Tunnel:
     def leave(self) -> None:
         self._leaving = True
         self._news.set()
-
-    async def close(self) -> None:
-        await self.socket.close()
-        if not self.transport.is_closing():
-            self.transport.close()
-        self._loop.call_later(FAREWELL_S, self.transport.abort)
