@@ -1,17 +1,16 @@
 """One attach: vktool on the host, joined to the client's streams. Input and sizes go to it as frames (see main.c)."""
 
-import asyncio
 import shlex
 from collections.abc import Awaitable, Callable
 
 import asyncssh
 
-from vknix.errors import HostFailed, NotFound, Unreachable
+from vknix.errors import HostFailed, NotFound
 from vknix.nspawn import paths
-from vknix.nspawn.ssh import Link, said
+from vknix.nspawn.joining import BLOCK, Process, join
+from vknix.nspawn.ssh import Link
 from vknix.provider import AttachRequest, Size, Streams
 
-_BLOCK = 1 << 16
 _PIECE = 4000  # of a frame, which is 4096 bytes at most
 _NOT_RUNNING = 3
 
@@ -21,33 +20,16 @@ async def run_attach(link: Link, tool: str, request: AttachRequest, streams: Str
     uid32 = paths.uid32(request.uid)
     words = [tool, "attach", f"{paths.run_of(uid32, request.container)}/run", f"{paths.var_of(uid32, request.container)}/log"]
     async with link.stream(f"exec {shlex.join(words)}") as process:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                inward = [tasks.create_task(_sizes(process, streams))]
-                if request.stdin:
-                    inward.append(tasks.create_task(_stdin(process, streams)))
-                out = tasks.create_task(_pump(process.stdout, streams.write_stdout))
-                err = tasks.create_task(_pump(process.stderr, streams.write_stderr))
-                await out
-                await err
-                await process.wait()
-                for task in inward:
-                    task.cancel()
-        except* (OSError, asyncssh.Error) as group:
-            raise Unreachable(f"host {link.to.name}: the link was lost: {said(group.exceptions[0])}") from group
-        _check(process.exit_status, request, link.to.name)
-
-
-def _check(status: int | None, request: AttachRequest, host: str) -> None:
-    if status is None or status < 0:
-        raise Unreachable(f"host {host}: the link was lost")
+        inward = [_sizes(process, streams), *([_stdin(process, streams)] if request.stdin else ())]
+        outward = [_pump(process.stdout, streams.write_stdout), _pump(process.stderr, streams.write_stderr)]
+        status = await join(process, link.to.name, inward=inward, outward=outward)
     if status == _NOT_RUNNING:
         raise NotFound(f'container not found ("{request.container}")')
     if status != 0:
-        raise HostFailed(f"host {host}: vktool attach has failed ({status})")
+        raise HostFailed(f"host {link.to.name}: vktool attach has failed ({status})")
 
 
-async def _stdin(process: "asyncssh.SSHClientProcess[bytes]", streams: Streams) -> None:
+async def _stdin(process: Process, streams: Streams) -> None:
     """The first frame, which is empty, says that this session's input is the container's."""
     try:
         await _send(process, frame(b"i", b""))
@@ -59,7 +41,7 @@ async def _stdin(process: "asyncssh.SSHClientProcess[bytes]", streams: Streams) 
         return  # the session has ended
 
 
-async def _sizes(process: "asyncssh.SSHClientProcess[bytes]", streams: Streams) -> None:
+async def _sizes(process: Process, streams: Streams) -> None:
     try:
         while size := await streams.next_size():
             await _send(process, size_frame(size))
@@ -67,7 +49,7 @@ async def _sizes(process: "asyncssh.SSHClientProcess[bytes]", streams: Streams) 
         return
 
 
-async def _send(process: "asyncssh.SSHClientProcess[bytes]", data: bytes) -> None:
+async def _send(process: Process, data: bytes) -> None:
     process.stdin.write(data)
     await process.stdin.drain()
 
@@ -82,5 +64,5 @@ def size_frame(size: Size) -> bytes:
 
 
 async def _pump(source: "asyncssh.SSHReader[bytes]", write: Callable[[bytes], Awaitable[None]]) -> None:
-    while data := await source.read(_BLOCK):
+    while data := await source.read(BLOCK):
         await write(data)
