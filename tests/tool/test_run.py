@@ -269,3 +269,12 @@ def test_a_signal_is_known_though_nspawn_exits_with_1(unit: Unit, script: str, c
     with unit.start("sh", "-c", NSPAWN, "nspawn", "sh", "-c", script, options=["--init"]) as process:
         assert process.wait(20) == code
     assert (unit.at / "run").read_text().split()[-1] == str(number)
+
+
+@pytest.mark.parametrize(("told", "code", "number"), [(0, 130, signal.SIGINT), (133, 129, signal.SIGHUP), (1, 1, 0), (3, 3, 0)])
+def test_what_is_stopped_before_it_begins_has_not_ended_well(unit: Unit, told: int, code: int, number: int) -> None:
+    """nspawn takes a SIGINT to its machine's first process for a power-off, and a SIGHUP for a reboot."""
+    (unit.at / "identity").write_bytes(WHO)
+    with unit.start("sh", "-c", f"exit {told}", options=["--init"]) as process:
+        assert process.wait(20) == code
+    assert (unit.at / "run").read_text().split()[-1] == str(int(number))

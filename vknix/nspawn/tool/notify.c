@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "vktool.h"
 
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,11 +168,15 @@ void check_ready(struct notify *notify, pid_t starter)
         say_ready(notify);
 }
 
-/* How the machine's first process ended, where the kernel still knows (from 6.15 on); else `status`, which is nspawn's. */
-static int own_end(int process, int status)
+/* How the machine's first process ended, where the kernel still knows (from 6.15 on); else `status`, which is nspawn's. Where `init` was
+   stopped before it could show itself there is but one way to what nspawn says then. */
+static int own_end(const struct notify *notify, int status)
 {
     struct process_info info = {.mask = INFO_EXIT};
+    int process = notify->process;
 
+    if (notify->init && process < 0 && WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == KEPT))
+        return WEXITSTATUS(status) == 0 ? SIGINT : SIGHUP;
     if (process < 0 || ioctl(process, GET_INFO, &info) < 0 || !(info.mask & INFO_EXIT))
         return status;
     return info.exit_code;
@@ -195,7 +200,7 @@ int end_notify(struct notify *notify, int status, int *signal)
 {
     while (notify->report >= 0)
         take_report(notify);
-    status = translate(status, own_end(notify->process, status), signal);
+    status = translate(status, own_end(notify, status), signal);
     if (notify->fd < 0)
         return status;
     take_notify(notify); // READY and what came with it are two messages

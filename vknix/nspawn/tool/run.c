@@ -284,6 +284,7 @@ int run(int argc, char **argv)
     await_sandbox(argv[6]);
     open_namespaces(&passed, argv[5], shares);
     open_notify(&run.notify, unit, argv[5]);
+    run.notify.init = passed.any;
     start(&run, argv + 7, unit, &passed);
     run.attempt.child = run.pid;
     save_attempt(argv[5], &run.attempt);

@@ -60,7 +60,7 @@ struct notify {
     struct sockaddr_un systemd;
     socklen_t systemd_size;
     pid_t leader;
-    bool held;
+    bool held, init; // `init`: there is one
     int report; // from `init` or a service to be: its end says that the program runs; -1 where there is none, or it has spoken
     bool heard, failed; // who reports is there; has said why the program does not run
     int process; // a pidfd of the machine's first process, from `init`; -1 without
