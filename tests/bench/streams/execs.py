@@ -16,8 +16,25 @@ from tests.lab.lab import Lab
 MIB = 1 << 20
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # MiB of stdin
 TRIES = 42
-STALL_S, IDLE_S, GONE_S = 30.0, 600.0, 5.0
+STALL_S, IDLE_S = 30.0, 600.0
+LOOK_S, GONE_S = 1.0, 60.0
 SUCCESS = "Success"
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """What sessions hold: files of vknix, processes of sshd and cgroups of commands on the host."""
+
+    descriptors: int
+    sshds: int
+    cgroups: int
+
+    def less(self, other: "There") -> "There":
+        return There(self.descriptors - other.descriptors, self.sshds - other.sshds, self.cgroups - other.cgroups)
+
+    @property
+    def is_more(self) -> bool:
+        return max(self.descriptors, self.sshds, self.cgroups) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +122,7 @@ class Bench:
         await self._say(f"[ -e /bench/blob ] || head -c {self.mib * MIB} /dev/urandom > /bench/blob")
         query = [("command", "cat"), ("command", "/bench/blob"), ("output", "1")]
         for number in range(2):
-            await asyncio.sleep(GONE_S)
+            await self._rest()
             before = self.ways.vknix_rss()
             async with self.ways.straight.websocket(self.pod, "exec", query, "v5.channel.k8s.io") as ws:
                 await ws.receive_bytes()
@@ -147,8 +164,7 @@ class Bench:
     async def many(self) -> None:
         """1,000 in a row and 100 at once, and what they leave."""
         await self.ways.through.exec(self.pod, PAYLOAD, "true")
-        await asyncio.sleep(GONE_S)
-        before, connections = self.ways.vknix_descriptors(), await self._sessions()
+        before = await self._rest()
         began, failed = time.perf_counter(), 0
         for _ in range(1000):
             failed += (await self.ways.through.exec(self.pod, PAYLOAD, "true"))["status"] != SUCCESS
@@ -160,15 +176,29 @@ class Bench:
         )
         failed = sum(isinstance(one, BaseException) or one["status"] != SUCCESS for one in each)
         print(f"  100 at once: {failed} failed, {time.perf_counter() - began:.1f} s", flush=True)
-        await asyncio.sleep(GONE_S)
-        more = self.ways.vknix_descriptors() - before
-        groups = (await self.ways.bare.run("find /sys/fs/cgroup -type d -name 'exec-*' | wc -l")).decode().strip()
-        print(
-            f"    left: {more} descriptors, {await self._sessions() - connections} processes of sshd, {groups} cgroups", flush=True
-        )
+        left = await self._left(before)
+        print(f"    left: {left.descriptors} descriptors, {left.sshds} processes of sshd, {left.cgroups} cgroups", flush=True)
 
-    async def _sessions(self) -> int:
-        return int(await self.ways.bare.run("cat /proc/[0-9]*/comm 2>/dev/null | grep -c '^sshd' || :"))
+    async def _there(self) -> There:
+        sshds = await self.ways.bare.run("cat /proc/[0-9]*/comm 2>/dev/null | grep -c '^sshd' || :")
+        cgroups = await self.ways.bare.run("find /sys/fs/cgroup -type d -name 'exec-*' | wc -l")
+        return There(self.ways.vknix_descriptors(), int(sshds), int(cgroups))
+
+    async def _rest(self) -> There:
+        """Once no command of a session is there, and three looks in a row find the same."""
+        looks: list[There] = []
+        async with asyncio.timeout(GONE_S):
+            while len(looks) < 3 or len(set(looks[-3:])) > 1 or looks[-1].cgroups:
+                looks.append(await self._there())
+                await asyncio.sleep(LOOK_S)
+        return looks[-1]
+
+    async def _left(self, before: There) -> There:
+        """What is there more than `before`, once it is nothing; after a minute it counts as left for good."""
+        deadline = time.monotonic() + GONE_S
+        while (more := (await self._there()).less(before)).is_more and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+        return more
 
     async def idle(self) -> None:
         """A session in which nothing happens for long."""
