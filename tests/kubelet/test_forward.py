@@ -151,6 +151,14 @@ async def test_a_client_that_vanishes_is_not_written_to(client: ForwardClient, k
     await until_none_run(kubelet)
 
 
+async def test_a_client_that_ends_all_and_vanishes_is_not_written_to(client: ForwardClient, kubelet: Kubelet) -> None:
+    pairs = [await echoed(client, b"x") for _ in range(100)]
+    for pair in pairs:
+        await client.reset(pair)
+    client.transport.abort()
+    await until_none_run(kubelet)
+
+
 async def test_a_client_of_channels_that_vanishes_is_not_written_to(kubelet: Kubelet, http: aiohttp.ClientSession) -> None:
     async with http.ws_connect(f"{PATH}?port=" + ",".join([str(FLOOD)] * 10), protocols=("v4.channel.k8s.io",)) as socket:
         for _ in range(20):

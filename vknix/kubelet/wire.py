@@ -52,6 +52,7 @@ class Taken(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._pending: list[bytes] = []
         self._deadline: asyncio.TimerHandle | None = None
         self.last_active = self._loop.time()
 
@@ -69,11 +70,20 @@ class Taken(asyncio.Protocol):
         return self._writable.is_set()
 
     def write(self, data: bytes) -> None:
+        """What one round of the loop writes goes out at once: only in the next a connection that breaks is told to be closing."""
+        if not data or self.transport.is_closing():
+            return
+        if not self._pending:
+            self._loop.call_soon(self._flush)
+        self._pending.append(data)
+
+    def _flush(self) -> None:
+        data, self._pending = b"".join(self._pending), []
         if data and not self.transport.is_closing():
             self.transport.write(data)
 
     async def drain(self) -> None:
-        await asyncio.sleep(0)  # a connection that has just been lost is told to be closing in the loop's next round
+        await asyncio.sleep(0)  # what was written goes out first
         await self._writable.wait()
         self.last_active = self._loop.time()
 
@@ -89,6 +99,7 @@ class Taken(asyncio.Protocol):
             self.transport.resume_reading()
 
     def leave(self) -> None:
+        self._flush()
         if not self.transport.is_closing():
             self.transport.close()
             self._deadline = self._loop.call_later(FAREWELL_S, self.transport.abort)
@@ -98,7 +109,8 @@ class Taken(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.last_active = self._loop.time()
         self._receive(data)
-        if not self.transport.is_closing() and self.transport.get_write_buffer_size() > _FLOOD:
+        waiting = sum(map(len, self._pending)) + self.transport.get_write_buffer_size()
+        if not self.transport.is_closing() and waiting > _FLOOD:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
