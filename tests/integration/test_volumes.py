@@ -281,8 +281,9 @@ def test_volume_by_a_template_is_the_claim_that_is_made_of_it(space: Space) -> N
 
 
 def test_nfs_that_a_host_can_not_mount_says_what_the_host_lacks(space: Space) -> None:
-    """The lab's hosts have no mount.nfs, and some no NFS in their kernel."""
+    """Some of the lab's hosts have no NFS in their kernel; where it is, nobody is at that address."""
     of = container(space.lab.image_busybox, volumeMounts=[mount("v", "/v")])
     space.create(pod("far", of, volumes=[volume("v", nfs={"server": "192.0.2.1", "path": "/export"})]))
-    assert "add nfs to boot.supportedFilesystems" in space.wait_event("far", "FailedMount")
+    told = space.wait_event("far", "FailedMount", timeout_s=40)
+    assert "add nfs to boot.supportedFilesystems" in told or "does not answer" in told
     assert phase(space.pod("far")) == "Pending"

@@ -43,6 +43,7 @@ PACKAGES = (
     "zstd",
 )
 KERNEL = "linux-image-cloud-amd64"
+NFS = "nfs-kernel-server"  # of a virtual machine, whose kernel has NFS: it serves, and has no mount.nfs on its PATH
 
 
 def is_cold(shape: str) -> bool:
@@ -57,7 +58,7 @@ def tree(shape: str) -> Path:
         if not target.exists():
             base = _base()
             draft = _draft(target)
-            parts = [_kernel()] if shape == "vm" else []
+            parts = [_unpacked("kernel", KERNEL), _unpacked("nfs", NFS)] if shape == "vm" else []
             with step(f"making the {shape} tree"):
                 run([_script(shape), base, draft, *parts])
             draft.rename(target)
@@ -74,21 +75,21 @@ def _base() -> Path:
     return target
 
 
-def _kernel() -> Path:
-    """Debian's kernel for virtual machines, unpacked only: nothing of it is to be installed."""
-    target = CACHE / f"kernel-{_digest(SUITE, KERNEL)}.tar"
+def _unpacked(name: str, package: str) -> Path:
+    """A Debian package with what it needs, unpacked only: nothing of it is to be installed."""
+    target = CACHE / f"{name}-{_digest(SUITE, package)}.tar"
     if not target.exists():
         draft = _draft(target)
-        with step(f"fetching the kernel of Debian {SUITE}"):
-            run(["mmdebstrap", "--variant=extract", f"--include={KERNEL}", SUITE, draft])
+        with step(f"fetching {package} of Debian {SUITE}"):
+            run(["mmdebstrap", "--variant=extract", f"--include={package}", SUITE, draft])
         draft.rename(target)
     return target
 
 
 def _tree(shape: str) -> Path:
     sources = [_script(shape), *HERE.glob(f"{shape}_shape.py"), *([_script("debian")] if shape == "vm" else [])]
-    kernel = (KERNEL,) if shape == "vm" else ()
-    return CACHE / "trees" / f"{shape}-{_digest(SUITE, *PACKAGES, *kernel, *(source.read_text() for source in sources))}"
+    more = (KERNEL, NFS) if shape == "vm" else ()
+    return CACHE / "trees" / f"{shape}-{_digest(SUITE, *PACKAGES, *more, *(source.read_text() for source in sources))}"
 
 
 def _draft(target: Path) -> Path:

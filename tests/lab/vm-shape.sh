@@ -1,8 +1,8 @@
 #!/bin/sh
-# vm-shape.sh BASE.tar OUT KERNEL.tar: a Debian host of the base tree with a kernel of its own, for a virtual machine. /boot has the
+# vm-shape.sh BASE.tar OUT KERNEL.tar NFS.tar: a Debian host of the base tree with a kernel of its own, for a virtual machine. /boot has the
 # kernel and the smallest initrd that finds the disk; /etc/lab-network, a host's own, says its address and its gateway.
 set -eu
-base=$1 out=$2 kernel=$3
+base=$1 out=$2 kernel=$3 nfs=$4
 "$(dirname "$0")/debian-shape.sh" "$base" "$out"
 tar -xf "$kernel" -C "$out" --wildcards './boot/vmlinuz-*' './usr/lib/modules'
 version=$(basename "$out"/usr/lib/modules/*)
@@ -23,6 +23,13 @@ INIT
 chmod +x "$initrd/init"
 chroot "$out" sh -c 'cd /tmp/initrd && find . | cpio --quiet -o -H newc' >"$out/boot/initrd"
 rm -r "$initrd"
+
+# An NFS server for who starts it. mount.nfs is where a host does not look: a bare one has none.
+tar -xf "$nfs" -C "$out" --skip-old-files --wildcards './etc/netconfig' './usr/sbin/exportfs' './usr/sbin/rpc.nfsd' \
+    './usr/sbin/rpc.mountd' './usr/sbin/mount.nfs' './usr/lib/*/libdevmapper.so*' './usr/lib/*/libevent_core*' \
+    './usr/lib/*/libnfsidmap.so*' './usr/lib/*/libnl-*' './usr/lib/*/libtirpc.so*'
+mkdir -p "$out/opt/nfs" "$out/var/lib/nfs/v4recovery"
+mv "$out/usr/sbin/mount.nfs" "$out/opt/nfs/mount.nfs"
 
 # The base tree has no udev, which would load it.
 echo virtio_net >"$out/etc/modules-load.d/lab.conf"

@@ -151,8 +151,37 @@ def test_nfs_is_mounted_by_its_host_in_time(volume: dict[str, Any], words: str) 
     script = swap.volumes(plan(user(), Fetched(claims={"data": claimed(volume)})), "/tool")
     parses(script)
     assert f"timeout 20 {words} " in script
-    for lacking in ("the kernel of the host has no NFS", "mount.nfs is not on the host"):
-        assert f"{lacking}; add nfs to boot.supportedFilesystems" in script
+    assert "the kernel of the host has no NFS; add nfs to boot.supportedFilesystems" in script
+
+
+def by_kernel(script: str) -> str:
+    """What is done where there is no mount.nfs."""
+    return script.partition("\nelse\n")[2].partition("\nfi\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("volume", "address", "versions", "options"),
+    [
+        (NFS, "192.0.2.9", "4.2 4.1 4.0", ""),
+        ({**NFS, "mountOptions": ["nfsvers=4.1", "soft"]}, "192.0.2.9", "4.1", ",soft"),
+        ({"nfs": {"server": "2001:db8::9", "path": "/e", "readOnly": True}}, "2001:db8::9", "4.2 4.1 4.0", ",ro"),
+        ({"nfs": {"server": "a b", "path": "/e"}}, "$(getent ahosts 'a b' | sed -n '1s/ .*//p')", "4.2 4.1 4.0", ""),
+    ],
+    ids=["plain", "with options", "by IPv6, read-only", "by name"],
+)
+def test_kernel_mounts_nfs_alone(volume: dict[str, Any], address: str, versions: str, options: str) -> None:
+    script = by_kernel(swap.volumes(plan(user(), Fetched(claims={"data": claimed(volume)})), "/tool"))
+    assert f"to={address}\n" in script
+    assert f"for version in {versions}; do\n" in script
+    assert f'-i -t nfs4 -o vers="$version",addr="$to",clientaddr="$from"{options} -- ' in script
+
+
+@pytest.mark.parametrize("option", ["nfsvers=3", "vers=3", "v3"])
+def test_kernel_does_not_mount_older_nfs_alone(option: str) -> None:
+    found = Fetched(claims={"data": claimed({**NFS, "mountOptions": [option]})})
+    script = by_kernel(swap.volumes(plan(user(), found), "/tool"))
+    assert "takes mount.nfs, which is not on the host; add nfs to boot.supportedFilesystems" in script
+    assert "mount -i" not in script
 
 
 def test_a_local_volume_is_given_to_the_pods_group_unless_it_is_read_only() -> None:

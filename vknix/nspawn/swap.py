@@ -4,11 +4,10 @@ import shlex
 
 from vknix.core.files import File as VolumeFile
 from vknix.core.storage import Closure, Disk, HostDir, Memory, Nfs, Storage
-from vknix.nspawn import files, mounts, paths
+from vknix.nspawn import files, mounts, nfs, paths
 from vknix.nspawn.plan import PodPlan
 
 UNMOUNTABLE = 76  # exit code of a script that could not make a volume; what it says last on stderr is for the Pod's author
-_NFS_S = 20
 _CALL = "unmountable"
 _FAIL = f"{_CALL}() {{ printf '%s\\n' \"$*\" >&2; exit {UNMOUNTABLE}; }}\n"
 
@@ -42,7 +41,8 @@ def _made(plan: PodPlan, name: str, of: Storage, tool: str) -> str:
         case Memory(size):
             return _once(f"mountpoint -q {at}", _memory(at, size, plan.fs_group))
         case Nfs():
-            return _once(f"mountpoint -q {at}", _nfs(name, at, of))
+            there = f"grep -qF ' {at} ' /proc/self/mounts"  # a look at the mount itself waits for its server
+            return _once(there, nfs.script(name, at, of, _failing))
         case HostDir():
             mark = f"{paths.run(plan.uid32)}/made/{name}"
             own = _own(plan, name, of, tool) if of.owned and plan.fs_group is not None else ""
@@ -72,21 +72,6 @@ def _memory(at: str, size_bytes: int, group: int | None) -> str:
     options = f"size={size_bytes},mode={'2777' if group is not None else '777'},nosuid,nodev"
     options += f",gid={group}" if group is not None else ""
     return f"mkdir -p {at}\nmount -t tmpfs -o {options} vknix {at}\n"
-
-
-def _nfs(name: str, at: str, of: Nfs) -> str:
-    """A server that does not answer must not hold the host's other work up."""
-    server = f"[{of.server}]" if ":" in of.server else of.server
-    options = ",".join((*of.options, *(["ro"] if of.read_only else [])))
-    words = ["-t", "nfs", *(["-o", options] if options else []), "--", f"{server}:{of.path}", at]
-    no_kernel = "the kernel of the host has no NFS; add nfs to boot.supportedFilesystems"
-    no_tool = "mount.nfs is not on the host; add nfs to boot.supportedFilesystems"
-    return (
-        f"mkdir -p {at}\n"
-        f"grep -qwE 'nfs4?' /proc/filesystems || modprobe -q nfs 2>/dev/null || {_failing(name, no_kernel)}\n"
-        f"command -v mount.nfs >/dev/null || {_failing(name, no_tool)}\n"
-        f'said=$(timeout {_NFS_S} mount {shlex.join(words)} 2>&1) || {_failing(name, "mount failed: ")}"$said"\n'
-    )
 
 
 _TESTS = {"Directory": "-d", "File": "-f", "Socket": "-S", "CharDevice": "-c", "BlockDevice": "-b", "Exists": "-e"}

@@ -280,8 +280,9 @@ def clean(uid32: str, containers: tuple[str, ...], epoch: int, nft: str) -> str:
         f"{publish.unmake(uid32, nft)}"
         f"ip netns del {network.netns(uid32)} 2>/dev/null || :\n{spaces.unmake(uid32)}"
         f"{''.join(_leftovers(uid32, container) for container in containers)}"
-        f"for at in {paths.run(uid32)}/mem/* {paths.run(uid32)}/nfs/*; do\n"
-        '[ ! -d "$at" ] || umount -l "$at" 2>/dev/null || :\ndone\n'
+        # Not looked at: of one whose server is gone nothing is to be had.
+        f"while read -r _ at _; do case $at in {paths.run(uid32)}/mem/*|{paths.run(uid32)}/nfs/*)\n"
+        'umount -l "$at" 2>/dev/null || : ;; esac; done < /proc/self/mounts\n'
         f"rm -rf --one-file-system {slice_file} {resized} {paths.run(uid32)} {paths.var(uid32)}\n"
     )
 

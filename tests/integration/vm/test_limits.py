@@ -1,4 +1,4 @@
-"""Resources as the kernel of a host keeps them, where its cgroups have controllers: a virtual machine, in a lab of its own.
+"""Resources as the kernel of a host keeps them, where its cgroups have controllers.
 
 All Pods that only run are made at once. An emulated processor may be slow: nothing here is faster than it need be.
 """
@@ -71,17 +71,12 @@ def guaranteed(cpu: str, memory: str) -> Json:
 
 
 @pytest.fixture(scope="module")
-def machine(pytestconfig: pytest.Config) -> Iterator[Space]:
+def machine(virtual: Lab) -> Iterator[Space]:
     """A namespace on vknix with the one host."""
-    lab = Lab.up(f"{pytestconfig.getoption('--lab-name')}-vm", hosts=1, shape="vm")
-    try:
-        lab.vknix.stop()
-        lab.vknix.start({"podPidsLimit": PIDS})
-        with made_namespace(lab) as name:
-            yield Space(lab, name)
-    finally:
-        if not pytestconfig.getoption("--keep-lab"):
-            lab.down()
+    virtual.vknix.stop()
+    virtual.vknix.start({"podPidsLimit": PIDS})
+    with made_namespace(virtual) as name:
+        yield Space(virtual, name)
 
 
 @dataclass(frozen=True, slots=True)
