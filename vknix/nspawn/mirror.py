@@ -159,7 +159,7 @@ class Mirror:
             guessed.make(name, attempt, image)
         self.tell_pod(uid32)
         try:
-            with self._doubts.asking(starts.keys()):
+            with self._doubts.asking(starts):
                 yield guessed
         except BaseException:
             guessed.drop()
