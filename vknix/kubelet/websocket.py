@@ -8,7 +8,7 @@ from aiohttp import WSMsgType, web
 from vknix.kubelet.peer import FAREWELL_S
 
 MAX_MESSAGE: Final = 4 * 1024 * 1024
-PIECE: Final = 48 * 1024  # of one channel, before another has its turn; divides by 3, so that base64 needs no padding in between
+PIECE: Final = 192 * 1024  # of one channel, before another has its turn; divides by 3, so that base64 needs no padding in between
 
 _PONG = b"\x8a\x00"  # a whole frame, empty and unasked for (RFC 6455, 5.5.3)
 

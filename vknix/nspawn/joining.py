@@ -9,7 +9,7 @@ import asyncssh
 from vknix.errors import Unreachable
 from vknix.nspawn.ssh import said
 
-BLOCK = 1 << 16
+BLOCK = 192 * 1024  # as one piece of a WebSocket: each costs a round of the loop
 
 Process = asyncssh.SSHClientProcess[bytes]
 Work = Coroutine[Any, Any, None]
