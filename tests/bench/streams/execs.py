@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from tests.bench.streams.ways import BLOCK, FOLDER, NAMESPACE, PAYLOAD, Figures, Pod, Way, Ways, said, timed, ways
+from tests.bench.streams.ways import BLOCK, FOLDER, NAMESPACE, PAYLOAD, PLAIN, Channel, Figures, Pod, Way, Ways, said, timed, ways
 from tests.lab.lab import Lab
 
 MIB = 1 << 20
@@ -79,38 +79,40 @@ class Bench:
         out, into, cpu = Figures(), Figures(), list[str]()
         rate = lambda seconds: self.mib / seconds  # noqa: E731
         for _ in range(self.rounds):
-            with timed(out, "bare: a channel of SSH", rate):
-                came = await self._bare_out()
-            assert came == digest
+            for who, channel in self.ways.channels.items():
+                with timed(out, who, rate):
+                    came = await self._bare_out(channel(f"cat {FOLDER}/blob"))
+                assert came == digest
             for way in self.http:
                 hashed = hashlib.sha256()
                 with self.ways.cpu() as used, timed(out, way.name, rate):
                     await way.exec(self.pod, "cat", "/bench/blob", sink=hashed.update)
                 assert hashed.hexdigest() == digest
                 cpu.append(f"    out, {way.name}: s of CPU a GiB: {said(used, self.mib / 1024)}")
-            sent = hashlib.sha256()
-            with timed(into, "bare: a channel of SSH", rate):
-                await self._bare_in(sent)
-            assert await self._hash() == sent.hexdigest()
+            for who, channel in self.ways.channels.items():
+                sent = hashlib.sha256()
+                with timed(into, who, rate):
+                    await self._bare_in(channel(f"cat > {FOLDER}/came"), sent)
+                assert await self._hash() == sent.hexdigest()
             for way in self.http:
                 sent = hashlib.sha256()
                 with self.ways.cpu() as used, timed(into, way.name, rate):
                     await way.exec(self.pod, "sh", "-c", "cat > /bench/came", stdin=_random(self.mib * MIB, sent))
                 assert await self._hash() == sent.hexdigest()
                 cpu.append(f"    in, {way.name}: s of CPU a GiB: {said(used, self.mib / 1024)}")
-        out.show(f"{self.mib} MiB of stdout, hashed at both ends", "MiB/s", against="bare: a channel of SSH")
-        into.show(f"{self.mib} MiB of stdin, hashed at both ends", "MiB/s", against="bare: a channel of SSH")
+        out.show(f"{self.mib} MiB of stdout, hashed at both ends", "MiB/s", against=PLAIN)
+        into.show(f"{self.mib} MiB of stdin, hashed at both ends", "MiB/s", against=PLAIN)
         print("\n".join(cpu[-4:]))
 
-    async def _bare_out(self) -> str:
+    async def _bare_out(self, channel: Channel) -> str:
         hashed = hashlib.sha256()
-        async with self.ways.bare.stream(f"cat {FOLDER}/blob") as process:
+        async with channel as process:
             while data := await process.stdout.read(1 << 16):
                 hashed.update(data)
         return hashed.hexdigest()
 
-    async def _bare_in(self, sent: "hashlib._Hash") -> None:
-        async with self.ways.bare.stream(f"cat > {FOLDER}/came") as process:
+    async def _bare_in(self, channel: Channel, sent: "hashlib._Hash") -> None:
+        async with channel as process:
             for block in _random(self.mib * MIB, sent):
                 process.stdin.write(block)
                 await process.stdin.drain()

@@ -9,13 +9,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import asyncssh
 
 from tests.lab.hosts import Host
 from tests.lab.lab import Lab
@@ -29,8 +30,10 @@ FOLDER = "/var/lib/bench"  # of the host; /bench in a container
 PAYLOAD = "/bench/payload"
 WAIT_S = 120.0
 BLOCK = 32 * 1024
+PLAIN, SAME_CIPHER = "bare: asyncssh", "asyncssh, our cipher"
 
 Sink = Callable[[bytes], object]
+Channel = AbstractAsyncContextManager["asyncssh.SSHClientProcess[bytes]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,12 @@ class Ways:
     straight: Way
     through: Way
     bare: Link
+    plain: asyncssh.SSHClientConnection  # as it comes, with the cipher that it prefers
+
+    @property
+    def channels(self) -> Mapping[str, Callable[[str], Channel]]:
+        """What a command runs on by SSH alone, by who."""
+        return {PLAIN: lambda command: self.plain.create_process(command, encoding=None), SAME_CIPHER: self.bare.stream}
 
     @property
     def pids(self) -> dict[str, int]:
@@ -183,10 +192,18 @@ async def ways(lab: Lab) -> AsyncIterator[Ways]:
     client = lab.layout.pki / "apiserver-kubelet-client.crt"
     as_server.load_cert_chain(client, client.with_suffix(".key"))
     to = Address(host.name, host.address, 22, "root", lab.layout.folder / "ssh_key", (host.public_key,))
-    async with _session(as_server) as one, _session(credentials.ssl) as other, Link.open(to) as bare:
+    connecting = asyncssh.connect(
+        to.address,
+        username=to.user,
+        client_keys=[str(to.key_file)],
+        known_hosts=([asyncssh.import_public_key(host.public_key)], [], []),
+        config=None,
+        agent_path=None,
+    )
+    async with _session(as_server) as one, _session(credentials.ssl) as other, Link.open(to) as bare, connecting as plain:
         straight = Way("straight to vknix", f"https://{lab.address}:{KUBELET_PORT}", False, one)
         through = Way("through the API server", credentials.server, True, other)
-        yield Ways(lab, host, straight, through, bare)
+        yield Ways(lab, host, straight, through, bare, plain)
 
 
 def _session(context: ssl.SSLContext) -> aiohttp.ClientSession:
