@@ -111,6 +111,12 @@ def test_the_end_of_an_attempt_is_told_once_its_unit_has_ended(unit: Unit) -> No
     assert must(seen(lines(ONE, TWO), {0: 1.0, 1: 2.0}, replace(unit, active="failed"))).attempt == 1
 
 
+def test_files_that_are_ahead_of_a_waiting_unit_tell_the_end_it_waits_after() -> None:
+    """Else the attempt that has ended would run again, once systemd tells that it has begun."""
+    of = must(seen(lines(ONE, TWO), unit=Unit("activating", "auto-restart", "id-0")))
+    assert (of.attempt, [each.id for each in of.exits]) == (0, ["id-0"])
+
+
 def test_what_began_in_sight_is_never_lost() -> None:
     """Its log may be read before systemd has told of its unit."""
     (found,) = listing.found(printed(b"", f"var/lib/vknix/{UID32}/c/main/log/0.log 7.0\n"))

@@ -44,6 +44,8 @@ def _container(name: str, of: Found, unit: Unit | None) -> ContainerFacts | None
     state = State.STOPPED if unit is None or ended(unit) else _STATES.get(unit.active, State.PREPARING)
     if unit is not None and state is not State.STOPPED:
         lines = _before(unit, lines, max(logs, default=-1))
+    elif unit is not None and waiting:
+        lines = _until(unit, lines)
     again = of.again.get(name, frozenset())
     ends = [_exit(line, number, logs, again=number in again) for number, line in enumerate(lines)]
     lost = of.lost(name)
@@ -70,6 +72,12 @@ def _before(unit: Unit, lines: tuple[dict[str, Any], ...], logged: int) -> tuple
     if lines and ((lines[-1].get("torn") and logged < len(lines)) or (unit.id and lines[-1].get("id") == unit.id)):
         return lines[:-1]
     return lines if unit.id else lines[: unit.attempt]
+
+
+def _until(unit: Unit, lines: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    """What ended up to the attempt after which a unit waits. A later one may have ended by now: it has yet to be told to begin."""
+    last = next((number for number, line in enumerate(lines) if unit.id and line.get("id") == unit.id), len(lines))
+    return lines[: last + 1]
 
 
 def _exit(line: Mapping[str, Any], number: int, logs: Mapping[int, float], *, again: bool) -> Exit:
