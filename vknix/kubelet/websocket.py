@@ -73,3 +73,17 @@ class WebSocket:
         if not self.transport.is_closing():
             self.transport.close()
         self._loop.call_later(FAREWELL_S, self.transport.abort)  # nothing, where it has closed by then
+
+
+class OnWebSocket:
+    """What one carries, as peer.Session has it."""
+
+    socket: WebSocket
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self.socket.transport
+
+    @property
+    def last_active(self) -> float:
+        return self.socket.last_active

@@ -7,7 +7,7 @@ from aiohttp import web
 from vknix.kubelet.channels import Channel, ChannelError, Closed, Input, Outcome, Protocol, decode, document, encode
 from vknix.kubelet.peer import watch_peer
 from vknix.kubelet.streams import ClientStreams, Inbox, Run
-from vknix.kubelet.websocket import PIECE, WebSocket
+from vknix.kubelet.websocket import PIECE, OnWebSocket, WebSocket
 
 
 class _ClientGoneError(Exception):
@@ -34,7 +34,7 @@ async def serve_websocket(request: web.Request, protocol: Protocol, wanted: froz
     return carrier.socket.response
 
 
-class WebSocketCarrier:
+class WebSocketCarrier(OnWebSocket):
     def __init__(self, protocol: Protocol, wanted: frozenset[Channel]) -> None:
         self.socket = WebSocket(protocol.name)
         self._protocol = protocol
@@ -43,14 +43,6 @@ class WebSocketCarrier:
         self._room.set()
         self._inbox = Inbox(on_full=self._room.clear, on_room=self._room.set)
         self.streams = ClientStreams(wanted, self.send, self._inbox)
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        return self.socket.transport
-
-    @property
-    def last_active(self) -> float:
-        return self.socket.last_active
 
     async def start(self, request: web.Request) -> None:
         await self.socket.start(request)

@@ -16,7 +16,7 @@ from aiohttp import web
 from vknix.kubelet.forwarding import Forwarder
 from vknix.kubelet.peer import watch_peer
 from vknix.kubelet.streams import Inbox
-from vknix.kubelet.websocket import PIECE, WebSocket
+from vknix.kubelet.websocket import PIECE, OnWebSocket, WebSocket
 
 PROTOCOLS: Final = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io", "")
 
@@ -94,7 +94,7 @@ class _End:
         self.inbox.discard()
 
 
-class _Session:
+class _Session(OnWebSocket):
     def __init__(self, protocol: str, ports: Iterable[int]) -> None:
         self.socket = WebSocket(protocol)
         self.ends = [_End(self, port, 2 * index) for index, port in enumerate(ports)]
@@ -102,14 +102,6 @@ class _Session:
         self._full: set[int] = set()
         self._room = asyncio.Event()
         self._room.set()
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        return self.socket.transport
-
-    @property
-    def last_active(self) -> float:
-        return self.socket.last_active
 
     def full(self, end: _End) -> None:
         self._full.add(end.channel)

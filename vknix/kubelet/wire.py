@@ -12,7 +12,7 @@ from typing import Protocol
 from aiohttp import WSMsgType, web
 
 from vknix.kubelet.peer import FAREWELL_S
-from vknix.kubelet.websocket import WebSocket
+from vknix.kubelet.websocket import OnWebSocket, WebSocket
 
 _HIGH_WATER = 128 * 1024  # bytes that the client has not taken
 _FLOOD = 1024 * 1024  # answers to pings and the like that pile up unread end the connection
@@ -125,7 +125,7 @@ class Taken(asyncio.Protocol):
         self._writable.set()
 
 
-class Tunnel:
+class Tunnel(OnWebSocket):
     """A Wire whose bytes are the messages of a WebSocket, wherever these begin and end. `run` moves them."""
 
     def __init__(self, protocol: str, receive: Callable[[bytes], None]) -> None:
@@ -137,14 +137,6 @@ class Tunnel:
         self._room.set()
         self._readable.set()
         self._leaving = False
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        return self.socket.transport
-
-    @property
-    def last_active(self) -> float:
-        return self.socket.last_active
 
     async def run(self) -> None:
         """Until the client has closed, or `leave` was called and all is sent."""
